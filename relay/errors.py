@@ -1,0 +1,243 @@
+"""Every refusal of the relay: its reply code, its enhanced status and the text that the client reads.
+
+A `RelayError` is something the client hears. Its public text is a fixed template with typed slots; what
+libraries, paths or other hosts said goes into `detail`, which only the log sees. Everything that is not a
+`RelayError` is a bug: the edge answers it with `Unexpected` and logs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from relay.message import Address, Reply
+
+_MAX_SLOT_CHARS = 200
+_MAX_ADDRESSES = 5
+
+
+class RelayError(Exception):
+    """A refusal with a reply; subclasses fix the code, the status and the template.
+
+    Args:
+        detail: text for the log only; may hold library words and paths, never content or credentials.
+        slots: values for the template: addresses, rule names, verdict sentences.
+    """
+
+    code: ClassVar[int] = 451
+    status: ClassVar[str] = "3.0"
+    template: ClassVar[str] = "Something unexpected happened; nothing was sent, try again later"
+    closes: ClassVar[bool] = False
+    """Whether the connection ends after the reply."""
+
+    def __init__(self, detail: str = "", **slots: str | int | Address | Iterable[Address]) -> None:
+        super().__init__(detail or type(self).__name__)
+        self.detail = detail
+        self._slots = slots
+
+    def reply(self, id: str = "", *, utf8: bool = False) -> Reply:
+        """The reply for the client.
+
+        Args:
+            id: log id of the transaction, appended so that the admin finds the log lines.
+            utf8: whether the client speaks SMTPUTF8, so that addresses may stand in the text unescaped.
+        """
+        values = {name: _clean(value, utf8=utf8) for name, value in self._slots.items()}
+        text = self.template.format(**values)
+        return Reply(self.code, self.status, f"{text} ({id})" if id else text)
+
+    @property
+    def is_temporary(self) -> bool:
+        """Whether the client should try again (4xx)."""
+        return self.reply().code < 500
+
+
+def _clean(value: str | int | Address | Iterable[Address], *, utf8: bool) -> str:
+    """One slot as reply text: no control characters, bounded, ASCII unless the client speaks SMTPUTF8."""
+    if isinstance(value, str | int | Address):
+        return _clean_text(str(value), utf8=utf8)
+    addresses = [_clean_text(str(address), utf8=utf8) for address in value]
+    more = len(addresses) - _MAX_ADDRESSES
+    shown = ", ".join(addresses[:_MAX_ADDRESSES])
+    return f"{shown} and {more} more" if more > 0 else shown
+
+
+def _clean_text(text: str, *, utf8: bool) -> str:
+    kept = "".join(char if char.isprintable() else "?" for char in text[:_MAX_SLOT_CHARS])
+    return kept if utf8 else kept.encode("ascii", "backslashreplace").decode("ascii")
+
+
+class Unexpected(RelayError):
+    """A bug or an unforeseen failure: nothing was sent, the id finds it in the log."""
+
+
+# --------------------------------------------------------------------------- policy and keys
+
+
+class KeyMissing(RelayError):
+    """The rule demands encryption and every source answered that there is no key."""
+
+    code, status = 550, "7.1"
+    template = (
+        "No encryption key is known for <{recipient}> and {rule} demands one; ask the recipient for a key"
+    )
+
+
+class KeyUnusable(RelayError):
+    """Certificates were found, none may be used."""
+
+    code, status = 550, "7.1"
+    template = (
+        "The encryption key of <{recipient}> cannot be used: {verdict}; {rule} does not allow clear text"
+    )
+
+
+class KeyLookupFailed(RelayError):
+    """A source could not be asked: temporary, whatever the rule says."""
+
+    code, status = 451, "7.5"
+    template = (
+        "The encryption key of <{recipient}> cannot be looked up now (source {source}); try again later"
+    )
+
+
+class KeyLookupGaveUp(RelayError):
+    """A source could not be asked for longer than the rule's patience, or the rule does not defer."""
+
+    code, status = 550, "7.5"
+    template = (
+        "The encryption key of <{recipient}> could not be looked up: source {source} does not answer;"
+        " the administrator can repair it or change lookup_failure or lookup_patience of {rule}"
+    )
+
+
+class MixedRefused(RelayError):
+    """A clear copy would have left beside a recipient whose rule is `always`."""
+
+    code, status = 550, "7.1"
+    template = (
+        "This message has recipients that demand encryption ({strict}), so it may not go to {clear} in clear;"
+        " send it to them separately"
+    )
+
+
+class SenderNotAllowed(RelayError):
+    """The login may not use this envelope sender or author (RFC 6409 §6.1)."""
+
+    code, status = 550, "7.1"
+    template = "Your login may not send as <{sender}>"
+
+
+# --------------------------------------------------------------------------- the message itself
+
+
+class MessageRefused(RelayError):
+    """The content cannot be relayed whatever the policy says; `reason` is a fixed text of ours."""
+
+    code, status = 554, "6.0"
+    template = "The message was refused: {reason}"
+
+
+class LoopDetected(RelayError):
+    """Too many Received fields, or our own mark (RFC 5321 §6.3)."""
+
+    code, status = 554, "4.6"
+    template = "Too many hops: the message seems to loop"
+
+
+class NotEncryptedForRecipient(RelayError):
+    """The client encrypted the message itself, but to none of this recipient's keys."""
+
+    code, status = 550, "7.1"
+    template = "The message is already encrypted, but not to the key of <{recipient}>"
+
+
+class NeedsEightBit(RelayError):
+    """A clear copy holds 8-bit content and the next hop does not take it (RFC 6152 §3)."""
+
+    code, status = 554, "6.3"
+    template = "The message needs 8BITMIME, which the next mail server does not offer"
+
+
+class MessageTooLarge(RelayError):
+    """Larger than the relay or the next hop accepts, encryption included (RFC 1870 §6)."""
+
+    code, status = 552, "3.4"
+    template = "The message is too large: at most {max_bytes} bytes"
+
+
+class OverMemory(RelayError):
+    """The memory budget is in use; the message was not read or not encrypted."""
+
+    code, status = 452, "3.1"
+    template = "Too much mail is in progress; try again later"
+
+
+# --------------------------------------------------------------------------- encryption
+
+
+class EncryptionFailed(RelayError):
+    """The engine failed or its result did not pass the self-check: nothing was sent."""
+
+    code, status = 451, "7.5"
+    template = "The message could not be encrypted; nothing was sent, try again later"
+
+
+# --------------------------------------------------------------------------- the next hop
+
+
+class NextHopUnavailable(RelayError):
+    """The next hop could not be reached, spoken to, or logged in to: not a judgement of this message."""
+
+    code, status = 451, "4.1"
+    template = "The next mail server cannot take mail just now; nothing was sent, try again later"
+
+
+class OutcomeUnknown(RelayError):
+    """The connection ended after the final dot, before the reply: it may be delivered (RFC 1047)."""
+
+    code, status = 451, "4.2"
+    template = "The next mail server did not confirm the message; try again later"
+
+
+class NextHopRefused(RelayError):
+    """The next hop refused this message's MAIL, RCPT or DATA; its code and enhanced status are kept.
+
+    Args:
+        code: the reply code of the next hop, 400 to 599.
+        enhanced: its enhanced status (`5.1.1`) or an empty string; only its last two numbers are used.
+        what: `the sender`, `the recipient` or `the message`.
+    """
+
+    template = "The next mail server refused {what}"
+
+    def __init__(self, code: int, enhanced: str, what: str, detail: str = "") -> None:
+        super().__init__(detail, what=what)
+        self._code = code
+        self._status = enhanced.partition(".")[2] or "0.0"
+
+    def reply(self, id: str = "", *, utf8: bool = False) -> Reply:
+        """The reply with the class and status of the next hop and a text of ours."""
+        text = super().reply(id, utf8=utf8).text
+        return Reply(self._code, self._status, text)
+
+
+class LoginRefused(RelayError):
+    """The login and password do not fit (RFC 4954 §6); the same words for an unknown user."""
+
+    code, status = 535, "7.8"
+    template = "The user name or password is wrong"
+
+
+class LoginUnavailable(RelayError):
+    """The login could not be judged just now (RFC 4954 §6)."""
+
+    code, status = 454, "7.0"
+    template = "The login cannot be checked just now; try again later"
+
+
+# --------------------------------------------------------------------------- key sources
+
+
+class KeySourceUnavailable(Exception):
+    """A key source could not be asked. Not a RelayError: the lookup turns it into a result."""

@@ -1,0 +1,316 @@
+"""The values that travel through the relay: addresses, envelopes, rules, keys, replies, outgoing content.
+
+Frozen dataclasses without behaviour beyond what follows from their own fields. Nothing here does I/O, reads
+a clock, or knows a library. Parsing an address is in `relay/address.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+# --------------------------------------------------------------------------- addresses and the envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One mailbox, parsed once at the edge; the null sender is `None`, never an Address.
+
+    Two addresses name the same mailbox for policy, key lookup and Bcc detection if their `key` is equal.
+    """
+
+    text: str
+    """As it was given, without angle brackets: what the next hop and replies get."""
+    local: str
+    """Local part, unquoted, letter case kept (RFC 5321 §2.3.11: only the destination may interpret it)."""
+    domain: str
+    """Domain as A-labels in lower case, without a trailing dot; `[192.0.2.1]` for an address literal."""
+
+    @property
+    def key(self) -> str:
+        """The form for comparison: ASCII letters of the local part folded, domain as A-labels."""
+        return f"{self.local.translate(_ASCII_FOLD)}@{self.domain}"
+
+    @property
+    def is_ascii(self) -> bool:
+        """Whether it can be sent without SMTPUTF8 (RFC 6531)."""
+        return self.text.isascii()
+
+    def __str__(self) -> str:
+        return self.text
+
+
+_ASCII_FOLD = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+
+
+@dataclass(frozen=True, slots=True)
+class MailOptions:
+    """Parameters of the client's MAIL command (RFC 1870, 6152, 6531, 4954)."""
+
+    size_bytes: int | None = None
+    body: str | None = None
+    """`7BIT`, `8BITMIME` or None where the client gave no BODY."""
+    smtputf8: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who the client proved to be."""
+
+    name: str
+    senders: tuple[str, ...] | None = None
+    """Patterns (`a@b`, `*@b`) this login may use as sender and author; None: any (RFC 6409 §6.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The client side of one connection, as `Received` and the log need it."""
+
+    id: str
+    """Log id of the connection."""
+    ip: str
+    """Empty for a unix socket."""
+    helo: str = ""
+    login: Login | None = None
+    tls: str = ""
+    """`TLSv1.3 TLS_AES_256_GCM_SHA384`; empty without TLS."""
+
+
+# --------------------------------------------------------------------------- policy
+
+
+class Encrypt(StrEnum):
+    """What a rule demands. Words, because YAML turns `off` and `no` into false."""
+
+    ALWAYS = "always"
+    WHEN_POSSIBLE = "when-possible"
+    NEVER = "never"
+
+
+class Mixed(StrEnum):
+    """What happens to clear copies of a message that also has a recipient under `always`."""
+
+    REFUSE = "refuse"
+    SPLIT = "split"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The settings in force for one sender and one recipient, after all entries were merged."""
+
+    name: str
+    """The entry that decided `encrypt`, as an admin finds it: `policy.domains.partner.example`."""
+    because: str = ""
+    """One sentence: why this entry matched and what was inherited from where."""
+    encrypt: Encrypt = Encrypt.ALWAYS
+    keys: tuple[str, ...] = ()
+    """Names of the key sources, in the order of trust."""
+    certificates: tuple[str, ...] = ()
+    """Fingerprints chosen by hand; they replace the User ID match only."""
+    mixed: Mixed = Mixed.REFUSE
+    release_unusable: bool = False
+    """`unusable_key: release`: an unusable certificate counts as none under `when-possible`."""
+    refuse_on_failure: bool = False
+    """`lookup_failure: refuse`: an unavailable source is 550 at once instead of 451."""
+    lookup_patience_seconds: int = 86_400
+    """How long an unavailable source defers one address before the 451 becomes a 550."""
+    allow_routing: bool = False
+    """`address_routing: allow`: accept `%`, `!` or a second `@` in the local part of the recipient."""
+    accept_encrypted: bool = False
+    """Wait for DATA and pass what the client itself encrypted, even without a key."""
+
+
+# --------------------------------------------------------------------------- certificates and lookups
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """An OpenPGP certificate as a source gave it: unjudged bytes with what is needed to find and name it."""
+
+    data: bytes
+    """Binary packets of this one certificate (never armoured)."""
+    fingerprint: str
+    """Of the primary key, upper-case hex; empty where the packet version is unknown."""
+    user_ids: tuple[str, ...]
+    """The text of each User ID packet, unverified: for finding and display, never for a decision."""
+    source: str
+    """Name of the key source in the configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subkey:
+    """An encryption (sub)key that the judge chose."""
+
+    fingerprint: str
+    key_id: str
+    """As it stands in a PKESK: 16 upper-case hex digits for v4; the fingerprint for v6 (RFC 9580 §5.1.2)."""
+    algorithm: str
+    """For people: `RSA 3072`, `Curve25519`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the judge says of one certificate for one address at one moment."""
+
+    certificate: Certificate
+    usable: bool
+    sentence: str
+    """For people, without a full stop: `expired on 2024-03-01`; reaches replies and `relay explain`."""
+    subkeys: tuple[Subkey, ...] = ()
+    """Every subkey to encrypt to; empty unless usable."""
+    reduced: bytes = b""
+    """The certificate cut down to what was verified: what an engine gets. Empty unless usable."""
+    created: datetime | None = None
+    """Creation time of the primary key (UTC), for choosing the newest."""
+    warnings: tuple[str, ...] = ()
+    """Sentences that do not change the verdict: `RSA 2048 is below 3072 bits`."""
+
+
+class LookupResult(StrEnum):
+    """The four results of a key lookup; none and unavailable must never be mistaken for each other."""
+
+    USABLE = "usable"
+    NONE = "none"
+    UNUSABLE = "unusable"
+    UNAVAILABLE = "unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one source said in a lookup, for the log and `relay explain`."""
+
+    source: str
+    found: int = 0
+    failure: str = ""
+    """Log text of why the source was unavailable; never shown to an SMTP client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """The result of asking every source of a rule for one address."""
+
+    result: LookupResult
+    chosen: Verdict | None = None
+    """The certificate to encrypt to; set exactly when the result is usable."""
+    verdicts: tuple[Verdict, ...] = ()
+    answers: tuple[Answer, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """The verdicts in one sentence, for a reply about an unusable certificate."""
+        return "; ".join(verdict.sentence for verdict in self.verdicts if not verdict.usable)
+
+    @property
+    def failed_source(self) -> str:
+        """The name of the source that could not be asked, or an empty string."""
+        return next((answer.source for answer in self.answers if answer.failure), "")
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A recipient that was accepted at RCPT, with everything that was decided about it then."""
+
+    recipient: Address
+    rule: Rule
+    lookup: Lookup | None = None
+    """None where the rule asked for no key (`encrypt: never`)."""
+
+    @property
+    def chosen(self) -> Verdict | None:
+        """The certificate to encrypt to, if there is one."""
+        return self.lookup.chosen if self.lookup else None
+
+
+# --------------------------------------------------------------------------- content
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """One message as the client handed it over, complete and not yet looked into."""
+
+    id: str
+    """Log id of the transaction; it also stands in the reply."""
+    client: Client
+    sender: Address | None
+    options: MailOptions
+    admissions: tuple[Admission, ...]
+    refused_under_always: tuple[Address, ...]
+    """Recipients refused at RCPT under `always` without `mixed: split`: they forbid clear copies."""
+    content: bytes
+    """Header and body with CRLF line ends, dot-unstuffed, exactly as received."""
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """Content that only its recipients can read. Made by `mime.selfcheck.seal` or `mime.detect` alone."""
+
+    header: bytes
+    """Outer header section, each line ended by CRLF, without the empty line."""
+    body: bytes
+    recipients: tuple[Address, ...]
+    key_ids: tuple[str, ...]
+    """Key IDs of the PKESK packets, for the log."""
+    passed_through: bool = False
+    """The client itself had encrypted it."""
+    smtputf8: bool = False
+    """The outer header needs SMTPUTF8 (RFC 6531)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Plaintext that a rule released, with the name of that rule in it."""
+
+    header: bytes
+    body: bytes
+    recipients: tuple[Address, ...]
+    rule: str
+    """The rule that released it; never empty."""
+    smtputf8: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.rule:
+            raise ValueError("plaintext needs the name of the rule that released it")
+
+
+Outgoing = Sealed | Released
+"""The only things that a next hop takes."""
+
+
+# --------------------------------------------------------------------------- next hop
+
+
+@dataclass(frozen=True, slots=True)
+class Offers:
+    """What the next hop said in its last EHLO reply."""
+
+    size_bytes: int | None = None
+    """Its limit; None where it named none (RFC 1870)."""
+    eightbitmime: bool = False
+    smtputf8: bool = False
+    auth: tuple[str, ...] = ()
+    dsn: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An SMTP reply of the relay."""
+
+    code: int
+    status: str
+    """Enhanced status without its first digit (`7.1`), so that it cannot disagree with the code, or empty."""
+    text: str
+    lines: tuple[str, ...] = field(default=())
+    """Further text lines of a multi-line reply, before `text`."""
+
+    @property
+    def enhanced(self) -> str:
+        """The enhanced status code, `5.7.1`, or an empty string (RFC 2034)."""
+        return f"{self.code // 100}.{self.status}" if self.status else ""
+
+    def encode(self) -> bytes:
+        """The reply as it goes on the wire, every line with code and enhanced status (RFC 2034 §4)."""
+        prefix = f"{self.enhanced} " if self.status else ""
+        first = "".join(f"{self.code}-{prefix}{line}\r\n" for line in self.lines)
+        return f"{first}{self.code} {prefix}{self.text}\r\n".encode()

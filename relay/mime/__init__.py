@@ -1,0 +1,1 @@
+"""Messages as bytes: slicing, checking, wrapping. Pure: no I/O, no clock, no crypto, no serialiser."""

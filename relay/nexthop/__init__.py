@@ -1,0 +1,1 @@
+"""The next hop: aiosmtplib transactions, connection reuse and TLS."""
