@@ -191,10 +191,14 @@ class Lookup:
     """The result of asking every source of a rule for one address."""
 
     result: LookupResult
-    chosen: Verdict | None = None
-    """The certificate to encrypt to; set exactly when the result is usable."""
+    chosen: tuple[Verdict, ...] = ()
+    """What to encrypt to; not empty exactly when the result is usable. More than one only where the rule
+    names several `certificates:` by hand."""
     verdicts: tuple[Verdict, ...] = ()
+    """Of every certificate that was found, in the order of the sources."""
     answers: tuple[Answer, ...] = ()
+    failing_seconds: float = 0.0
+    """How long this address has been unavailable without a break; 0 unless the result is unavailable."""
 
     @property
     def sentence(self) -> str:
@@ -217,9 +221,9 @@ class Admission:
     """None where the rule asked for no key (`encrypt: never`)."""
 
     @property
-    def chosen(self) -> Verdict | None:
-        """The certificate to encrypt to, if there is one."""
-        return self.lookup.chosen if self.lookup else None
+    def chosen(self) -> tuple[Verdict, ...]:
+        """The certificates to encrypt to; empty if there is none."""
+        return self.lookup.chosen if self.lookup else ()
 
 
 # --------------------------------------------------------------------------- content

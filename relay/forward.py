@@ -1,0 +1,108 @@
+"""Hands the copies of one message to the next hop, and tells the sender when only some were taken.
+
+The order is the promise: a refusal before the first accepted content refuses the whole message with nothing
+sent. After it the message is on its way, so a copy that fails is retried within a short time, and then the
+sender gets a DSN that the next hop itself has accepted; without that the client hears 451 and keeps the
+message (RFC 5321 §4.4: no partial failure in the reply).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from relay.errors import RelayError
+from relay.message import Address, MailOptions, Outgoing
+
+if TYPE_CHECKING:
+    from relay.pipeline import Clock, HopSession, HopTransaction, Journal
+
+_RETRY_PAUSES_SECONDS = (2.0, 5.0, 10.0, 20.0)
+"""A client waits at most two minutes for a reply (RFC 6409 §5.3); this leaves most of it to the next hop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A copy that was not delivered although another one was."""
+
+    recipients: tuple[Address, ...]
+    error: RelayError
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """What became of the copies."""
+
+    delivered: tuple[Address, ...]
+    failures: tuple[Failure, ...] = ()
+
+
+class Forwarder:
+    """Sends copies on the connection of one client session.
+
+    Args:
+        session: where further transactions are opened.
+        front: the transaction of the client's MAIL and RCPT; it carries `accepted`.
+    """
+
+    def __init__(
+        self, session: HopSession, front: HopTransaction, clock: Clock, journal: Journal, id: str
+    ) -> None:
+        self._session = session
+        self._front = front
+        self._clock = clock
+        self._journal = journal
+        self._id = id
+
+    async def forward(
+        self, sender: Address | None, copies: tuple[Outgoing, ...], accepted: frozenset[Address]
+    ) -> Forwarded:
+        """Sends every copy.
+
+        Args:
+            accepted: the recipients of the front transaction; it serves a single copy for all of them.
+
+        Raises:
+            RelayError: nothing was taken (or nobody can tell, `OutcomeUnknown`).
+        """
+        if len(copies) == 1 and frozenset(copies[0].recipients) == accepted:
+            await self._front.send(copies[0])
+            return Forwarded(copies[0].recipients)
+        await self._front.abandon()
+        return await self._one_by_one(sender, copies)
+
+    async def _one_by_one(self, sender: Address | None, copies: tuple[Outgoing, ...]) -> Forwarded:
+        delivered: list[Address] = []
+        failures: list[Failure] = []
+        for copy in copies:
+            try:
+                await self._send(sender, copy, retry=bool(delivered))
+            except RelayError as exc:
+                if not delivered:
+                    raise
+                failures.append(Failure(copy.recipients, exc))
+            else:
+                delivered.extend(copy.recipients)
+        return Forwarded(tuple(delivered), tuple(failures))
+
+    async def _send(self, sender: Address | None, copy: Outgoing, *, retry: bool) -> None:
+        """One copy in a transaction of its own; repeats temporary failures only where others were taken."""
+        for pause_seconds in _RETRY_PAUSES_SECONDS if retry else ():
+            try:
+                return await self.send(sender, copy)
+            except RelayError as exc:
+                if not exc.is_temporary:
+                    raise
+                self._journal.record("copy_retried", id=self._id, reason=type(exc).__name__)
+            await self._clock.sleep(pause_seconds)
+        return await self.send(sender, copy)
+
+    async def send(self, sender: Address | None, copy: Outgoing) -> None:
+        """One transaction: every recipient is accepted before the content. Raises RelayError."""
+        transaction = await self._session.start(sender, MailOptions())
+        try:
+            for recipient in copy.recipients:
+                await transaction.add(recipient)
+            await transaction.send(copy)
+        finally:
+            await transaction.abandon()

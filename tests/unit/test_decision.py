@@ -1,0 +1,207 @@
+"""Tests of `relay/decision.py`: every cell of the tables of lookup results and of mixed recipients."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import pytest
+
+from relay import decision
+from relay.errors import (
+    KeyLookupFailed,
+    KeyLookupGaveUp,
+    KeyMissing,
+    KeyUnusable,
+    MixedRefused,
+    RelayError,
+)
+from relay.message import (
+    Address,
+    Admission,
+    Answer,
+    Certificate,
+    Encrypt,
+    Lookup,
+    LookupResult,
+    Mixed,
+    Rule,
+    Verdict,
+)
+
+BOB = Address("bob@example.com", "bob", "example.com")
+CAROL = Address("carol@example.com", "carol", "example.com")
+DAVE = Address("dave@example.com", "dave", "example.com")
+USABLE = Verdict(Certificate(b"x", "A" * 40, (), "keyring"), True, "usable", reduced=b"x")
+EXPIRED = Verdict(Certificate(b"x", "B" * 40, (), "keyring"), False, "expired on 2024-03-01")
+
+LOOKUPS = {
+    LookupResult.USABLE: Lookup(LookupResult.USABLE, (USABLE,), (USABLE,)),
+    LookupResult.NONE: Lookup(LookupResult.NONE),
+    LookupResult.UNUSABLE: Lookup(LookupResult.UNUSABLE, verdicts=(EXPIRED,)),
+    LookupResult.UNAVAILABLE: Lookup(
+        LookupResult.UNAVAILABLE, answers=(Answer("keyring", failure="no such home"),)
+    ),
+}
+
+RULE = Rule("policy.default", keys=("keyring",))
+
+# The table of design: rule × lookup result → what happens to a message in clear. None: it may go.
+TABLE: dict[tuple[Encrypt, LookupResult], type[RelayError] | None] = {
+    (Encrypt.ALWAYS, LookupResult.USABLE): None,
+    (Encrypt.ALWAYS, LookupResult.NONE): KeyMissing,
+    (Encrypt.ALWAYS, LookupResult.UNUSABLE): KeyUnusable,
+    (Encrypt.ALWAYS, LookupResult.UNAVAILABLE): KeyLookupFailed,
+    (Encrypt.WHEN_POSSIBLE, LookupResult.USABLE): None,
+    (Encrypt.WHEN_POSSIBLE, LookupResult.NONE): None,
+    (Encrypt.WHEN_POSSIBLE, LookupResult.UNUSABLE): KeyUnusable,
+    (Encrypt.WHEN_POSSIBLE, LookupResult.UNAVAILABLE): KeyLookupFailed,
+}
+
+CODES = {KeyMissing: (550, "5.7.1"), KeyUnusable: (550, "5.7.1"), KeyLookupFailed: (451, "4.7.5")}
+
+
+@pytest.mark.parametrize(("encrypt", "result"), list(TABLE))
+def test_refusal_of_every_cell(encrypt: Encrypt, result: LookupResult) -> None:
+    """Each rule and lookup result has the outcome and the class of reply that the table promises."""
+    refusal = decision.refusal_of(BOB, replace(RULE, encrypt=encrypt), LOOKUPS[result])
+
+    expected = TABLE[encrypt, result]
+    assert expected is (type(refusal) if refusal else None)
+    if refusal:
+        assert CODES[type(refusal)] == (refusal.reply().code, refusal.reply().enhanced)
+        assert "bob@example.com" in refusal.reply().text
+
+
+def test_refusal_under_never_asks_for_no_key() -> None:
+    """`encrypt: never` needs no lookup."""
+    assert decision.refusal_of(BOB, replace(RULE, encrypt=Encrypt.NEVER), None) is None
+
+
+def test_refusal_without_a_lookup_is_temporary() -> None:
+    """A rule that demands a key and was not looked up never ends in clear text."""
+    refusal = decision.refusal_of(BOB, RULE, None)
+
+    assert isinstance(refusal, KeyLookupFailed)
+
+
+def test_unusable_released_only_where_the_rule_says_so() -> None:
+    """`unusable_key: release` counts under `when-possible` and never under `always`."""
+    lookup = LOOKUPS[LookupResult.UNUSABLE]
+    lax = replace(RULE, encrypt=Encrypt.WHEN_POSSIBLE, release_unusable=True)
+
+    assert decision.refusal_of(BOB, lax, lookup) is None
+    assert isinstance(decision.refusal_of(BOB, replace(lax, encrypt=Encrypt.ALWAYS), lookup), KeyUnusable)
+
+
+def test_unusable_reply_carries_the_verdict() -> None:
+    """The sender reads why the key cannot be used."""
+    refusal = decision.refusal_of(BOB, RULE, LOOKUPS[LookupResult.UNUSABLE])
+
+    assert refusal is not None
+    assert "expired on 2024-03-01" in refusal.reply().text
+
+
+@pytest.mark.parametrize(
+    ("rule", "failing_seconds", "expected"),
+    [
+        (RULE, 0.0, KeyLookupFailed),
+        (RULE, 86_399.0, KeyLookupFailed),
+        (RULE, 86_400.0, KeyLookupGaveUp),
+        (replace(RULE, lookup_patience_seconds=60), 61.0, KeyLookupGaveUp),
+        (replace(RULE, refuse_on_failure=True), 0.0, KeyLookupGaveUp),
+        (replace(RULE, encrypt=Encrypt.WHEN_POSSIBLE), 86_400.0, KeyLookupGaveUp),
+    ],
+)
+def test_unavailable_is_deferred_until_the_patience_ends(
+    rule: Rule, failing_seconds: float, expected: type[RelayError]
+) -> None:
+    """An outage is 451 for the patience of the rule, then 550; it is never clear text."""
+    lookup = replace(LOOKUPS[LookupResult.UNAVAILABLE], failing_seconds=failing_seconds)
+
+    assert expected is type(decision.refusal_of(BOB, rule, lookup))
+
+
+def test_unavailable_shows_the_source_and_hides_the_reason() -> None:
+    """The reply names the source; paths and library words stay in the log."""
+    refusal = decision.refusal_of(BOB, RULE, LOOKUPS[LookupResult.UNAVAILABLE])
+
+    assert refusal is not None
+    assert "keyring" in refusal.reply().text
+    assert "no such home" not in refusal.reply().text
+    assert "no such home" == refusal.detail
+
+
+@pytest.mark.parametrize("result", list(LookupResult))
+def test_accept_encrypted_waits_for_data_unless_unavailable(result: LookupResult) -> None:
+    """`accept_encrypted` postpones "no usable key" to DATA, never "cannot tell"."""
+    rule = replace(RULE, accept_encrypted=True)
+
+    refusal = decision.refusal_at_rcpt(BOB, rule, LOOKUPS[result])
+
+    assert (result is LookupResult.UNAVAILABLE) == (refusal is not None)
+
+
+def test_plan_refuses_a_plain_message_that_was_waited_for() -> None:
+    """A recipient who waited for an encrypted message never gets a plain one."""
+    rule = replace(RULE, accept_encrypted=True)
+
+    with pytest.raises(KeyMissing):
+        decision.plan([Admission(BOB, rule, LOOKUPS[LookupResult.NONE])], ())
+
+
+# --------------------------------------------------------------------------- mixed recipients
+
+
+def _admission(recipient: Address, encrypt: Encrypt, mixed: Mixed, result: LookupResult) -> Admission:
+    rule = replace(RULE, encrypt=encrypt, mixed=mixed)
+    return Admission(recipient, rule, None if encrypt is Encrypt.NEVER else LOOKUPS[result])
+
+
+FIRST = [
+    (Encrypt.ALWAYS, LookupResult.USABLE),
+    (Encrypt.WHEN_POSSIBLE, LookupResult.USABLE),
+    (Encrypt.WHEN_POSSIBLE, LookupResult.NONE),
+    (Encrypt.NEVER, LookupResult.NONE),
+]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "mixed", "refused_before"), list(product(FIRST, FIRST, Mixed, [False, True]))
+)
+def test_plan_of_every_mix(
+    first: tuple[Encrypt, LookupResult],
+    second: tuple[Encrypt, LookupResult],
+    mixed: Mixed,
+    refused_before: bool,
+) -> None:
+    """No copy leaves in clear beside an `always`, refused ones included, unless each of them says split."""
+    admissions = [_admission(BOB, first[0], mixed, first[1]), _admission(CAROL, second[0], mixed, second[1])]
+    refused = (DAVE,) if refused_before else ()
+    in_clear = [entry for entry in admissions if not entry.chosen]
+    has_always = any(entry.rule.encrypt is Encrypt.ALWAYS for entry in admissions)
+    forbidden = bool(in_clear) and (refused_before or (has_always and mixed is Mixed.REFUSE))
+
+    if forbidden:
+        with pytest.raises(MixedRefused) as caught:
+            decision.plan(admissions, refused)
+        assert all(str(entry.recipient) in caught.value.reply().text for entry in in_clear)
+    else:
+        plan = decision.plan(admissions, refused)
+        assert in_clear == list(plan.clear)
+        assert {entry.recipient for entry in admissions} == {
+            entry.recipient for entry in (*plan.clear, *plan.encrypted)
+        }
+
+
+def test_forbids_clear_only_under_always_without_split() -> None:
+    """`mixed: split` and weaker rules do not bind the other recipients."""
+    assert [True, False, False, False] == [
+        decision.forbids_clear(replace(RULE, encrypt=encrypt, mixed=mixed))
+        for encrypt, mixed in (
+            (Encrypt.ALWAYS, Mixed.REFUSE),
+            (Encrypt.ALWAYS, Mixed.SPLIT),
+            (Encrypt.WHEN_POSSIBLE, Mixed.REFUSE),
+            (Encrypt.NEVER, Mixed.REFUSE),
+        )
+    ]

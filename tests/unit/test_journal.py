@@ -1,0 +1,90 @@
+"""Tests of `relay/journal.py`."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+
+from relay.journal import LogJournal, start_logging
+
+
+@pytest.fixture(autouse=True)
+def _restore_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+
+
+def _lines(stream: io.StringIO) -> list[str]:
+    return stream.getvalue().splitlines()
+
+
+def test_record_in_json_is_one_object_per_line() -> None:
+    """A program reads event, id and fields back."""
+    stream = io.StringIO()
+    start_logging(json_lines=True, level="info", stream=stream)
+
+    LogJournal().record("copy_delivered", id="abc-1", recipients="a@example.com\r\nx", bytes=5)
+
+    facts = json.loads(_lines(stream)[0])
+    assert ("copy_delivered", "abc-1", "a@example.com\r\nx", 5) == (
+        facts["event"],
+        facts["id"],
+        facts["recipients"],
+        facts["bytes"],
+    )
+
+
+def test_record_in_text_stays_one_line() -> None:
+    """Control characters of a client cannot forge a second line."""
+    stream = io.StringIO()
+    start_logging(json_lines=False, level="info", stream=stream)
+
+    LogJournal().record("recipient_refused", recipient="a\r\n2026 info forged", rule="policy.default")
+
+    assert 1 == len(_lines(stream))
+    assert 'recipient="a\\r\\n2026 info forged" rule=policy.default' in _lines(stream)[0]
+
+
+def test_start_logging_at_debug_keeps_libraries_quiet() -> None:
+    """aiosmtpd and python-gnupg print mail at DEBUG; they never get to."""
+    stream = io.StringIO()
+    start_logging(json_lines=False, level="debug", stream=stream)
+
+    for name in ("mail.log", "gnupg", "aiosmtplib", "some.other.library"):
+        logging.getLogger(name).debug("MARKER")
+        logging.getLogger(name).info("MARKER")
+    logging.getLogger("relay").debug("ours")
+
+    assert [True] == ["ours" in line for line in _lines(stream)]
+
+
+def test_exception_shows_where_and_never_its_message() -> None:
+    """The text of an exception may quote the mail; the line names class and place only."""
+    stream = io.StringIO()
+    start_logging(json_lines=False, level="info", stream=stream)
+    try:
+        raise ValueError("MARKER")
+    except ValueError:
+        logging.getLogger("relay").error("unexpected", exc_info=True)
+
+    assert "MARKER" not in stream.getvalue()
+    assert "exception=ValueError" in stream.getvalue()
+    assert "test_journal.py" in stream.getvalue()
+
+
+def test_record_of_failures_is_a_warning() -> None:
+    """At level `warning` an admin sees what failed and not what went well."""
+    stream = io.StringIO()
+    start_logging(json_lines=True, level="warning", stream=stream)
+
+    LogJournal().record("copy_delivered")
+    LogJournal().record("copy_failed")
+
+    assert ["copy_failed"] == [json.loads(line)["event"] for line in _lines(stream)]
