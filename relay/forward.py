@@ -15,7 +15,7 @@ from relay.errors import RelayError
 from relay.message import Address, MailOptions, Outgoing
 
 if TYPE_CHECKING:
-    from relay.pipeline import Clock, HopSession, HopTransaction, Journal
+    from relay.seams import Clock, HopSession, HopTransaction, Journal
 
 _RETRY_PAUSES_SECONDS = (2.0, 5.0, 10.0, 20.0)
 """A client waits at most two minutes for a reply (RFC 6409 §5.3); this leaves most of it to the next hop."""
@@ -25,8 +25,14 @@ _RETRY_PAUSES_SECONDS = (2.0, 5.0, 10.0, 20.0)
 class Failure:
     """A copy that was not delivered although another one was."""
 
-    recipients: tuple[Address, ...]
+    copy: Outgoing
     error: RelayError
+
+    @property
+    def entries(self) -> list[tuple[Address, int, str]]:
+        """Recipient, reply code and enhanced status, one for each recipient, as a DSN reports them."""
+        reply = self.error.reply()
+        return [(recipient, reply.code, reply.enhanced) for recipient in self.copy.recipients]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +86,7 @@ class Forwarder:
             except RelayError as exc:
                 if not delivered:
                     raise
-                failures.append(Failure(copy.recipients, exc))
+                failures.append(Failure(copy, exc))
             else:
                 delivered.extend(copy.recipients)
         return Forwarded(tuple(delivered), tuple(failures))

@@ -1,125 +1,386 @@
 """The way of one message, read downwards: admit each recipient, then plan, protect and forward.
 
-This module knows no library and no server. What it calls stands here as Protocols, next to their use.
+This module knows no library and no server. What it needs from them stands in `relay/seams.py`; what the
+results mean is decided in `relay/decision.py`; how copies reach the next hop is in `relay/forward.py`.
 """
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Protocol
+import asyncio
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from email.utils import format_datetime
+from enum import Enum
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
+from relay import decision, senders
+from relay.address import has_routing
+from relay.errors import BadAddress, DeliveryIncomplete, NotEncryptedForRecipient, RelayError
+from relay.forward import Forwarded, Forwarder
 from relay.message import (
     Address,
-    Certificate,
+    Admission,
     Client,
+    Encrypt,
+    Lookup,
     MailOptions,
-    Offers,
     Outgoing,
+    Released,
+    Rule,
+    Sealed,
     Verdict,
 )
+from relay.mime import authors, checks, complete, copies, detect, dsn, headers, pgpmime, selfcheck, trace
+
+if TYPE_CHECKING:
+    from relay.budget import Budget
+    from relay.lookup import KeyFinder
+    from relay.mime.headers import Message
+    from relay.mime.packets import EncryptedMessage
+    from relay.outcomes import Outcomes
+    from relay.policy import Policy
+    from relay.seams import Authenticator as Authenticator
+    from relay.seams import Clock as Clock
+    from relay.seams import Engine as Engine
+    from relay.seams import HopSession as HopSession
+    from relay.seams import HopTransaction as HopTransaction
+    from relay.seams import Journal as Journal
+    from relay.seams import KeyJudge as KeyJudge
+    from relay.seams import KeySource as KeySource
+    from relay.seams import NextHop as NextHop
+
+_LARGE_BYTES = 256 * 1024
+"""Above this, slicing and checking leave the event loop for a thread."""
 
 
-class KeySource(Protocol):
-    """A place where certificates are kept or found."""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the configuration chose. A reload replaces it whole; a running transaction keeps its own."""
 
-    name: str
-
-    async def find(self, address: Address) -> list[Certificate]:
-        """Every certificate that names the address, usable or not; empty means there is none.
-
-        Raises:
-            KeySourceUnavailable: it could not be found out.
-        """
-
-    async def find_fingerprint(self, fingerprint: str) -> list[Certificate]:
-        """The certificates with this primary fingerprint (upper-case hex). Raises as `find`."""
+    hostname: str
+    policy: Policy
+    finder: KeyFinder
+    engine: Engine
+    next_hop: NextHop
+    authenticator: Authenticator
 
 
-class KeyJudge(Protocol):
-    """Says which certificates may be used, and with which subkeys."""
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What lives as long as the process."""
 
-    def judge(self, certificates: list[Certificate], address: Address | None, now: datetime) -> list[Verdict]:
-        """One verdict per distinct certificate, in the order given; copies of one certificate are merged.
+    budget: Budget
+    outcomes: Outcomes
+    journal: Journal
+    clock: Clock
+
+
+@dataclass(slots=True)
+class Transaction:
+    """One message on its way, from MAIL to the reply after its content."""
+
+    parts: Parts
+    ground: Ground
+    client: Client
+    id: str
+    """Log id; it also stands in the replies."""
+    sender: Address | None
+    options: MailOptions
+    session: HopSession
+    front: HopTransaction
+    """The next hop's transaction that mirrors the client's MAIL and RCPT commands."""
+    admissions: list[Admission] = field(default_factory=list)
+    strict_refusals: list[Address] = field(default_factory=list)
+    """Refused recipients whose rule forbids clear copies of this message to anybody."""
+
+    # ----------------------------------------------------------------------- admit
+
+    async def admit(self, recipient: Address) -> None:
+        """Accepts one recipient, or raises the RelayError that refuses it."""
+        rule = self.parts.policy.rule_for(self.sender, recipient)
+        try:
+            lookup = await self._look_up(recipient, rule)
+            await self.front.add(recipient)
+        except RelayError as refusal:
+            if decision.forbids_clear(rule):
+                self.strict_refusals.append(recipient)
+            self._record_refusal(recipient, rule, refusal)
+            raise
+        self.admissions.append(Admission(recipient, rule, lookup))
+        self._record_admission(self.admissions[-1])
+
+    async def _look_up(self, recipient: Address, rule: Rule) -> Lookup | None:
+        """The keys of the recipient; raises what no content can heal."""
+        if has_routing(recipient) and not rule.allow_routing:
+            raise BadAddress(address=recipient)
+        if rule.encrypt is Encrypt.NEVER:
+            return None
+        lookup = await self.parts.finder.find(recipient, rule)
+        refusal = decision.refusal_at_rcpt(recipient, rule, lookup)
+        if refusal:
+            raise refusal
+        return lookup
+
+    # ----------------------------------------------------------------------- relay
+
+    async def relay(self, content: bytes, delivered: frozenset[str] = frozenset()) -> Forwarded:
+        """Plans, protects, forwards; all ciphertexts exist before any content leaves.
 
         Args:
-            address: must be bound by a valid User ID; None skips that test (`certificates:` of a rule).
-        """
-
-
-class Engine(Protocol):
-    """Encrypts bytes to certificates."""
-
-    async def encrypt(self, plaintext: bytes, keys: tuple[Verdict, ...]) -> bytes:
-        """An ASCII-armoured OpenPGP message, encrypted to every subkey of every verdict.
+            content: header and body, CRLF, dot-unstuffed.
+            delivered: keys of recipients who have it from an earlier try of the client.
 
         Raises:
-            EncryptionFailed: whatever went wrong; there is no partial result.
+            RelayError: the client keeps the message; `DeliveryIncomplete` if some recipients have it.
         """
+        message = await aside(len(content), self._examined, content)
+        shares = await self._plan(message, delivered)
+        async with self.ground.budget.encrypting(len(content), len(shares)):
+            outgoing = tuple([await self._protect(message, share) for share in shares])
+            forwarded = await self._forward(outgoing)
+        self._record_relayed(outgoing, forwarded)
+        if forwarded.failures:
+            await self._tell_sender(forwarded)
+        return forwarded
 
+    def _examined(self, content: bytes) -> Message:
+        """The message as it will be protected; raises what makes it unfit for every recipient."""
+        message = headers.parse(content)
+        checks.examine(message)
+        login = self.client.login
+        if login and login.senders is not None:
+            senders.check_authors(login, authors.author(message))
+        return complete.complete(message, message_id=self._message_id(), date=self._date())
 
-class NextHop(Protocol):
-    """Where mail goes."""
+    async def _plan(self, message: Message, delivered: frozenset[str]) -> list[Share]:
+        """Who shares a copy, and how each copy leaves."""
+        encrypted = await aside(len(message.body), detect.already_encrypted, message)
+        if encrypted:
+            self._require_covered(encrypted)
+            return _shares([Share(Treatment.PASS_THROUGH, tuple(self.admissions), encrypted)], delivered)
+        plan = decision.plan(self.admissions, tuple(self.strict_refusals))
+        if plan.clear:
+            checks.check_clear(message)
+        groups = copies.plan(plan.encrypted, authors.recipients_named(message))
+        sealed = [Share(Treatment.SEAL, group) for group in groups]
+        return _shares([*sealed, Share(Treatment.RELEASE, plan.clear)], delivered)
 
-    @property
-    def offers(self) -> Offers:
-        """What its last EHLO reply said; empty before the first connection."""
+    def _require_covered(self, encrypted: EncryptedMessage) -> None:
+        """What the client encrypted must be readable for every recipient whose key is known (D-08)."""
+        for admission in self.admissions:
+            ids = frozenset(subkey.key_id for verdict in admission.chosen for subkey in verdict.subkeys)
+            if ids and not detect.covers(encrypted, ids):
+                raise NotEncryptedForRecipient(recipient=admission.recipient)
 
-    def session(self, client: Client) -> HopSession:
-        """The next hop as one client connection uses it; costs nothing until it is used."""
+    # ----------------------------------------------------------------------- protect
 
+    async def _protect(self, message: Message, share: Share) -> Outgoing:
+        """One copy, ready to leave. The only ways out are ciphertext that was checked and a released rule."""
+        recipients = tuple(admission.recipient for admission in share.admissions)
+        received = self._received(message, recipients)
+        if share.treatment is Treatment.SEAL:
+            return await self._seal(message, share.admissions, recipients, received)
+        if share.treatment is Treatment.PASS_THROUGH and share.encrypted:
+            return self._pass(message, share.encrypted, recipients, received)
+        return self._release(message, share.admissions, recipients, received)
 
-class HopSession(Protocol):
-    """Everything the next hop does for one connection of a client."""
+    async def _seal(
+        self, message: Message, group: tuple[Admission, ...], recipients: tuple[Address, ...], received: bytes
+    ) -> Sealed:
+        """Encrypts, and checks what came back, whoever made it."""
+        size = len(message.body)
+        message = complete.strip(message, sealed=True)
+        keys = _distinct(verdict for admission in group for verdict in admission.chosen)
+        armored = await self.parts.engine.encrypt(await aside(size, pgpmime.payload, message), keys)
+        header, body = await aside(
+            size, pgpmime.wrap, message, armored, boundary=pgpmime.new_boundary(), received=received
+        )
+        return await aside(
+            size,
+            selfcheck.seal,
+            header,
+            body,
+            message=message,
+            expected_ids=tuple(subkey.key_id for verdict in keys for subkey in verdict.subkeys),
+            recipients=recipients,
+            received=received,
+            smtputf8=self._needs_smtputf8(header),
+        )
 
-    async def login(self, username: str, password: str) -> None:
-        """Tries the client's login; later transactions of this session use it.
+    def _pass(
+        self, message: Message, encrypted: EncryptedMessage, recipients: tuple[Address, ...], received: bytes
+    ) -> Sealed:
+        """What the client itself encrypted, byte for byte."""
+        return detect.pass_through(
+            message,
+            received=received,
+            recipients=recipients,
+            key_ids=encrypted.pkesk_ids,
+            smtputf8=self._needs_smtputf8(headers.serialise(message.fields)),
+        )
+
+    def _release(
+        self, message: Message, group: tuple[Admission, ...], recipients: tuple[Address, ...], received: bytes
+    ) -> Released:
+        """The copy that a rule releases; `decision.plan` let nobody else get here."""
+        message = complete.strip(message, sealed=False)
+        header, body = pgpmime.released(message, received=received)
+        return Released(header, body, recipients, group[0].rule.name, smtputf8=self._needs_smtputf8(header))
+
+    def _needs_smtputf8(self, header: bytes) -> bool:
+        return self.options.smtputf8 and checks.needs_smtputf8(header)
+
+    def _message_id(self) -> str:
+        return f"<{secrets.token_hex(16)}@{self.parts.hostname}>"
+
+    def _date(self) -> str:
+        return format_datetime(self.ground.clock.now())
+
+    def _received(self, message: Message, recipients: tuple[Address, ...]) -> bytes:
+        """The trace field of one copy; it never names a Bcc recipient (RFC 5321 §7.2)."""
+        named = authors.recipients_named(message)
+        visible = recipients[0] if len(recipients) == 1 and recipients[0].key in named else None
+        return trace.received(
+            client_helo=self.client.helo,
+            client_ip=self.client.ip,
+            hostname=self.parts.hostname,
+            protocol=trace.protocol_name(
+                tls=bool(self.client.tls), login=bool(self.client.login), smtputf8=self.options.smtputf8
+            ),
+            tls=self.client.tls,
+            id=self.id,
+            date=self._date(),
+            recipient=visible,
+        )
+
+    # ----------------------------------------------------------------------- forward
+
+    async def _forward(self, outgoing: tuple[Outgoing, ...]) -> Forwarded:
+        if not outgoing:  # an earlier try of the client reached everybody
+            return Forwarded(())
+        accepted = frozenset(admission.recipient for admission in self.admissions)
+        return await self._forwarder().forward(self.sender, outgoing, accepted)
+
+    async def _tell_sender(self, forwarded: Forwarded) -> None:
+        """A DSN for the copies that failed after others were taken (RFC 5321 §4.4).
 
         Raises:
-            LoginRefused: the next hop judged this login and refused it.
-            LoginUnavailable: it could not be asked.
+            DeliveryIncomplete: nobody could be told; the client must try again.
         """
+        if self.sender is None:  # RFC 3461 §6.1: never about a message from the null sender
+            raise DeliveryIncomplete(forwarded.delivered)
+        notice = dsn.failure(
+            sender=self.sender,
+            failed=[entry for failure in forwarded.failures for entry in failure.entries],
+            outer_header=forwarded.failures[0].copy.header,
+            hostname=self.parts.hostname,
+            id=self.id,
+            date=self._date(),
+            message_id=self._message_id(),
+        )
+        try:
+            await self._forwarder().send(None, notice)
+        except RelayError as exc:
+            raise DeliveryIncomplete(forwarded.delivered) from exc
 
-    async def start(self, sender: Address | None, options: MailOptions) -> HopTransaction:
-        """Opens a transaction with MAIL. Raises NextHopRefused or NextHopUnavailable."""
+    def _forwarder(self) -> Forwarder:
+        return Forwarder(self.session, self.front, self.ground.clock, self.ground.journal, self.id)
 
-    async def close(self) -> None:
-        """Ends whatever the session holds; never raises."""
+    async def end(self) -> None:
+        """Gives the next hop's transaction back, however this one ended; never raises."""
+        await self.front.abandon()
+
+    # ----------------------------------------------------------------------- explain
+
+    def _record_admission(self, admission: Admission) -> None:
+        self.ground.journal.record(
+            "recipient_accepted",
+            id=self.id,
+            recipient=str(admission.recipient),
+            rule=admission.rule.name,
+            encrypt=admission.rule.encrypt.value,
+            result=admission.lookup.result.value if admission.lookup else "not asked",
+            source=", ".join(verdict.certificate.source for verdict in admission.chosen),
+            certificate=", ".join(verdict.certificate.fingerprint for verdict in admission.chosen),
+        )
+
+    def _record_refusal(self, recipient: Address, rule: Rule, refusal: RelayError) -> None:
+        self.ground.journal.record(
+            "recipient_refused",
+            id=self.id,
+            recipient=str(recipient),
+            rule=rule.name,
+            encrypt=rule.encrypt.value,
+            error=type(refusal).__name__,
+            detail=refusal.detail,
+        )
+
+    def _record_relayed(self, outgoing: tuple[Outgoing, ...], forwarded: Forwarded) -> None:
+        failed = [failure.copy for failure in forwarded.failures]
+        for copy in outgoing:
+            if copy not in failed:
+                self.ground.journal.record("copy_delivered", id=self.id, **_described(copy))
+        for failure in forwarded.failures:
+            self.ground.journal.record(
+                "copy_failed",
+                id=self.id,
+                recipients=" ".join(str(recipient) for recipient in failure.copy.recipients),
+                error=type(failure.error).__name__,
+                detail=failure.error.detail,
+            )
 
 
-class HopTransaction(Protocol):
-    """One mail transaction on the next hop."""
+class Treatment(Enum):
+    """How a copy leaves."""
 
-    async def add(self, recipient: Address) -> None:
-        """RCPT. Raises NextHopRefused or NextHopUnavailable."""
-
-    async def send(self, content: Outgoing) -> None:
-        """DATA; returns after the next hop's 250. The transaction is over afterwards, however it ended.
-
-        A connection that died since the last command is opened again and its recipients accepted again
-        before any content is sent.
-
-        Raises:
-            NextHopRefused: it said no; nothing was taken.
-            NextHopUnavailable: nothing was taken.
-            OutcomeUnknown: the content was sent and no reply came.
-        """
-
-    async def abandon(self) -> None:
-        """Drops the transaction (RSET) and gives its connection back; never raises."""
+    SEAL = "encrypted by the relay"
+    PASS_THROUGH = "encrypted by the client"
+    RELEASE = "in clear"
 
 
-class Clock(Protocol):
-    """Time, so that tests can set it."""
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The recipients of one copy."""
 
-    def now(self) -> datetime:
-        """The current time in UTC, aware."""
-
-    def monotonic(self) -> float:
-        """Seconds that never go back."""
+    treatment: Treatment
+    admissions: tuple[Admission, ...]
+    encrypted: EncryptedMessage | None = None
 
 
-class Journal(Protocol):
-    """Business events: a log today, metrics beside it, a list in tests."""
+def _shares(shares: list[Share], delivered: frozenset[str]) -> list[Share]:
+    """Without recipients who have the message already, and without empty shares."""
+    left = []
+    for share in shares:
+        rest = tuple(entry for entry in share.admissions if entry.recipient.key not in delivered)
+        if rest:
+            left.append(replace(share, admissions=rest))
+    return left
 
-    def record(self, event: str, *, id: str = "", **fields: str | int | float | bool) -> None:
-        """One event. Fields never hold content, subjects, credentials or key material (O-02)."""
+
+def _distinct(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
+    """Each certificate once, in the order of the recipients."""
+    return tuple({verdict.certificate.fingerprint: verdict for verdict in verdicts}.values())
+
+
+def _described(copy: Outgoing) -> dict[str, str | int]:
+    """A delivered copy for the journal: who and how, never what."""
+    facts: dict[str, str | int] = {
+        "recipients": " ".join(str(recipient) for recipient in copy.recipients),
+        "bytes": len(copy.header) + len(copy.body),
+    }
+    if isinstance(copy, Released):
+        return facts | {"treatment": "released", "rule": copy.rule}
+    treatment = "passed_through" if copy.passed_through else "encrypted"
+    return facts | {"treatment": treatment, "key_ids": " ".join(copy.key_ids)}
+
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+async def aside(size_bytes: int, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """Runs pure work on the loop, or in a thread where the message is large enough to hold others up."""
+    if size_bytes <= _LARGE_BYTES:
+        return work(*args, **kwargs)
+    return await asyncio.to_thread(work, *args, **kwargs)

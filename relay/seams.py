@@ -1,0 +1,142 @@
+"""The seams: what the line needs from its parts, as Protocols.
+
+They stand apart from `relay/pipeline.py`, which uses them, so that the line itself reads on one page. A part
+never imports another one: it meets these shapes, and `relay/app.py` puts them together.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Protocol
+
+from relay.message import (
+    Address,
+    Certificate,
+    Client,
+    Login,
+    MailOptions,
+    Offers,
+    Outgoing,
+    Verdict,
+)
+
+
+class KeySource(Protocol):
+    """A place where certificates are kept or found."""
+
+    name: str
+
+    async def find(self, address: Address) -> list[Certificate]:
+        """Every certificate that names the address, usable or not; empty means there is none.
+
+        Raises:
+            KeySourceUnavailable: it could not be found out.
+        """
+
+    async def find_fingerprint(self, fingerprint: str) -> list[Certificate]:
+        """The certificates with this primary fingerprint (upper-case hex). Raises as `find`."""
+
+
+class KeyJudge(Protocol):
+    """Says which certificates may be used, and with which subkeys."""
+
+    def judge(self, certificates: list[Certificate], address: Address | None, now: datetime) -> list[Verdict]:
+        """One verdict per distinct certificate, in the order given; copies of one certificate are merged.
+
+        Args:
+            address: must be bound by a valid User ID; None skips that test (`certificates:` of a rule).
+        """
+
+
+class Engine(Protocol):
+    """Encrypts bytes to certificates."""
+
+    async def encrypt(self, plaintext: bytes, keys: tuple[Verdict, ...]) -> bytes:
+        """An ASCII-armoured OpenPGP message, encrypted to every subkey of every verdict.
+
+        Raises:
+            EncryptionFailed: whatever went wrong; there is no partial result.
+        """
+
+
+class NextHop(Protocol):
+    """Where mail goes."""
+
+    @property
+    def offers(self) -> Offers:
+        """What its last EHLO reply said; empty before the first connection."""
+
+    def session(self, client: Client) -> HopSession:
+        """The next hop as one client connection uses it; costs nothing until it is used."""
+
+
+class HopSession(Protocol):
+    """Everything the next hop does for one connection of a client."""
+
+    async def login(self, username: str, password: str) -> None:
+        """Tries the client's login; later transactions of this session use it.
+
+        Raises:
+            LoginRefused: the next hop judged this login and refused it.
+            LoginUnavailable: it could not be asked.
+        """
+
+    async def start(self, sender: Address | None, options: MailOptions) -> HopTransaction:
+        """Opens a transaction with MAIL. Raises NextHopRefused or NextHopUnavailable."""
+
+    async def close(self) -> None:
+        """Ends whatever the session holds; never raises."""
+
+
+class HopTransaction(Protocol):
+    """One mail transaction on the next hop."""
+
+    async def add(self, recipient: Address) -> None:
+        """RCPT. Raises NextHopRefused or NextHopUnavailable."""
+
+    async def send(self, content: Outgoing) -> None:
+        """DATA; returns after the next hop's 250. The transaction is over afterwards, however it ended.
+
+        A connection that died since the last command is opened again and its recipients accepted again
+        before any content is sent.
+
+        Raises:
+            NextHopRefused: it said no; nothing was taken.
+            NextHopUnavailable: nothing was taken.
+            OutcomeUnknown: the content was sent and no reply came.
+        """
+
+    async def abandon(self) -> None:
+        """Drops the transaction (RSET) and gives its connection back; never raises."""
+
+
+class Clock(Protocol):
+    """Time, so that tests can set it."""
+
+    def now(self) -> datetime:
+        """The current time in UTC, aware."""
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Lets that much time pass."""
+
+
+class Journal(Protocol):
+    """Business events: a log today, metrics beside it, a list in tests."""
+
+    def record(self, event: str, *, id: str = "", **fields: str | int | float | bool) -> None:
+        """One event. Fields never hold content, subjects, credentials or key material (O-02)."""
+
+
+class Authenticator(Protocol):
+    """Judges logins: a file of users, or the next hop."""
+
+    async def verify(self, session: HopSession, username: str, password: str) -> Login:
+        """Who this is.
+
+        Raises:
+            LoginRefused: judged and refused.
+            LoginUnavailable: could not be judged.
+        """

@@ -1,0 +1,113 @@
+"""Tests of `relay/forward.py`."""
+
+from __future__ import annotations
+
+import pytest
+
+from relay.address import parse_mailbox
+from relay.errors import NextHopRefused, NextHopUnavailable, OutcomeUnknown
+from relay.forward import Forwarder
+from relay.message import Address, Outgoing, Released
+from tests.fakes import FixedClock, ListJournal, ScriptedSession, ScriptedTransaction
+
+SENDER, ALICE, BOB, CAROL = (
+    parse_mailbox(f"{name}@example.com") for name in ("sender", "alice", "bob", "carol")
+)
+FULL = NextHopRefused(452, "4.2.2", "the recipient")
+UNKNOWN = NextHopRefused(550, "5.1.1", "the recipient")
+
+
+def _copy(*recipients: Address) -> Outgoing:
+    return Released(b"Subject: x\r\n", b"x\r\n", recipients, rule="policy.default")
+
+
+def _forwarder(session: ScriptedSession) -> Forwarder:
+    return Forwarder(session, ScriptedTransaction(session), FixedClock(), ListJournal(), "id")
+
+
+async def test_forward_one_copy_for_all_uses_the_front_transaction() -> None:
+    """The transaction of the client's own MAIL and RCPT serves the message: no command is sent twice."""
+    session = ScriptedSession()
+    copy = _copy(ALICE, BOB)
+
+    forwarded = await _forwarder(session).forward(SENDER, (copy,), frozenset({ALICE, BOB}))
+
+    assert (ALICE, BOB) == forwarded.delivered
+    assert ["data"] == session.dialogue
+    assert [copy] == session.taken
+
+
+async def test_forward_one_copy_for_some_never_uses_the_front_transaction() -> None:
+    """A copy must not reach a recipient of the front transaction that it is not meant for."""
+    session = ScriptedSession()
+
+    await _forwarder(session).forward(SENDER, (_copy(ALICE),), frozenset({ALICE, BOB}))
+
+    assert ["rset", "mail", "rcpt:alice@example.com", "data", "rset"] == session.dialogue
+
+
+async def test_forward_several_copies_accepts_all_recipients_before_content() -> None:
+    """Each copy has its own transaction with its recipients accepted first."""
+    session = ScriptedSession()
+    copies = (_copy(ALICE, BOB), _copy(CAROL))
+
+    forwarded = await _forwarder(session).forward(SENDER, copies, frozenset({ALICE, BOB, CAROL}))
+
+    assert (ALICE, BOB, CAROL) == forwarded.delivered
+    assert ["mail", "rcpt:alice@example.com", "rcpt:bob@example.com", "data"] == session.dialogue[1:5]
+
+
+@pytest.mark.parametrize("step", ["mail", "rcpt:alice@example.com", "data"])
+@pytest.mark.parametrize("error", [FULL, UNKNOWN, NextHopUnavailable(), OutcomeUnknown()])
+async def test_forward_a_failure_of_the_first_copy_refuses_the_message(step: str, error: Exception) -> None:
+    """Before anything was taken, a refusal is the client's, and nothing is retried behind its back."""
+    session = ScriptedSession({step: [error]})
+
+    with pytest.raises(type(error)) as caught:
+        await _forwarder(session).forward(SENDER, (_copy(ALICE), _copy(BOB)), frozenset({ALICE, BOB}))
+
+    assert error is caught.value
+    assert [] == session.taken
+
+
+async def test_forward_retries_a_later_copy_that_failed_for_now() -> None:
+    """After the first copy was taken, 4xx is tried again within the time budget."""
+    session = ScriptedSession({"rcpt:bob@example.com": [FULL, NextHopUnavailable()]})
+    copies = (_copy(ALICE), _copy(BOB))
+
+    forwarded = await _forwarder(session).forward(SENDER, copies, frozenset({ALICE, BOB}))
+
+    assert ((ALICE, BOB), ()) == (forwarded.delivered, forwarded.failures)
+    assert list(copies) == session.taken
+
+
+async def test_forward_reports_a_later_copy_that_keeps_failing() -> None:
+    """The delivered part stays delivered; the rest is reported, and the copies behind it still go out."""
+    session = ScriptedSession({"rcpt:bob@example.com": [FULL] * 99})
+    copies = (_copy(ALICE), _copy(BOB), _copy(CAROL))
+
+    forwarded = await _forwarder(session).forward(SENDER, copies, frozenset({ALICE, BOB, CAROL}))
+
+    assert (ALICE, CAROL) == forwarded.delivered
+    assert [(copies[1], FULL)] == [(failure.copy, failure.error) for failure in forwarded.failures]
+    assert [(BOB, 452, "4.2.2")] == forwarded.failures[0].entries
+
+
+async def test_forward_does_not_retry_a_permanent_refusal() -> None:
+    """5xx to a later copy is final at once."""
+    session = ScriptedSession({"rcpt:bob@example.com": [UNKNOWN]})
+
+    forwarded = await _forwarder(session).forward(SENDER, (_copy(ALICE), _copy(BOB)), frozenset())
+
+    assert 1 == session.dialogue.count("rcpt:bob@example.com")
+    assert [UNKNOWN] == [failure.error for failure in forwarded.failures]
+
+
+async def test_forward_one_refused_recipient_of_a_copy_stops_that_copy() -> None:
+    """Content never leaves before every recipient of its copy was accepted."""
+    session = ScriptedSession({"rcpt:bob@example.com": [UNKNOWN]})
+
+    with pytest.raises(NextHopRefused):
+        await _forwarder(session).forward(SENDER, (_copy(ALICE, BOB), _copy(CAROL)), frozenset())
+
+    assert [] == session.taken
