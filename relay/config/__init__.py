@@ -1,0 +1,124 @@
+"""The configuration: a YAML file becomes one frozen `Config`, or all of its problems with their lines.
+
+`document` reads the file, `schema` knows every setting, `validate` finds all settings that are wrong, `rules`
+builds the policy, `checks` asks whether the settings fit each other and this machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from relay.config.checks import check, read_password
+from relay.config.document import Document, read
+from relay.config.fields import Endpoint
+from relay.config.problems import ConfigInvalid, Problem
+from relay.config.rules import build_policy
+from relay.config.schema import (
+    Auth,
+    DirectorySource,
+    GnupgSource,
+    KeySourceSettings,
+    Limits,
+    Listener,
+    Log,
+    NextHop,
+    Settings,
+    TlsFiles,
+)
+from relay.config.validate import validate
+from relay.policy import Policy
+
+__all__ = [
+    "Auth",
+    "Config",
+    "ConfigInvalid",
+    "DirectorySource",
+    "Endpoint",
+    "GnupgSource",
+    "KeySourceSettings",
+    "Limits",
+    "Listener",
+    "Log",
+    "NextHop",
+    "OwnLogin",
+    "Problem",
+    "TlsFiles",
+    "load",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLogin:
+    """The relay's own login on the next hop."""
+
+    username: str
+    password: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything that was configured, checked."""
+
+    file: Path
+    hostname: str
+    listen: tuple[Listener, ...]
+    tls: TlsFiles | None
+    """None only where no listener uses TLS."""
+    auth: Auth
+    next_hop: NextHop
+    next_hop_login: OwnLogin | None
+    """None with `auth.type: next-hop`, and where the next hop wants no login."""
+    keys: Mapping[str, KeySourceSettings]
+    policy: Policy
+    engine: Literal["sequoia", "gnupg"]
+    log: Log
+    limits: Limits
+    warnings: tuple[Problem, ...] = ()
+    """What works, but deserves a look, in the order of the lines."""
+
+
+def load(path: Path, environ: Mapping[str, str]) -> Config:
+    """The configuration in the file.
+
+    Args:
+        path: of the YAML file; relative paths in it start at its directory.
+        environ: where `${NAME}` is looked up.
+
+    Raises:
+        ConfigInvalid: with every problem that was found.
+    """
+    document = read(path, environ)
+    if document.problems and not document.data:
+        raise ConfigInvalid(document.problems)  # not a mapping at all: nothing that could be checked
+    settings = validate(document)
+    policy = build_policy(document, settings.policy)
+    check(document, settings)
+    login = _own_login(document, settings)
+    if document.problems or settings.hostname is None or settings.next_hop is None:
+        raise ConfigInvalid(document.problems)
+    return Config(
+        file=path,
+        hostname=settings.hostname,
+        listen=tuple(listener for listener in settings.listen if listener is not None),
+        tls=settings.tls,
+        auth=settings.auth,
+        next_hop=settings.next_hop,
+        next_hop_login=login,
+        keys=settings.keys,
+        policy=policy,
+        engine=settings.engine,
+        log=settings.log,
+        limits=settings.limits,
+        warnings=tuple(sorted(document.warnings)),
+    )
+
+
+def _own_login(document: Document, settings: Settings) -> OwnLogin | None:
+    hop = settings.next_hop
+    if hop is None or hop.username is None or hop.password_file is None:
+        return None
+    password = read_password(document, hop.password_file)
+    return None if password is None else OwnLogin(hop.username, password)

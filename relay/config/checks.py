@@ -1,0 +1,232 @@
+"""Asks whether the settings fit each other and this machine: files, certificates, programs, loopback."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import ssl
+from collections.abc import Iterator
+from pathlib import Path as FilePath
+
+from relay.budget import PEAK_FACTOR
+from relay.config.document import Document
+from relay.config.problems import Path
+from relay.config.schema import (
+    DirectorySource,
+    GnupgSource,
+    KeySourceSettings,
+    Limits,
+    Listener,
+    NextHop,
+    Settings,
+    TlsFiles,
+)
+
+_MAX_SECRET_BYTES = 4096
+
+
+def check(document: Document, settings: Settings) -> None:
+    """Adds every problem to the document."""
+    _check_required(document, settings)
+    _check_listeners(document, settings)
+    _check_auth(document, settings)
+    if settings.tls:
+        _check_tls(document, settings.tls)
+    if settings.next_hop:
+        _check_next_hop(document, settings.next_hop)
+        _check_login(document, settings.next_hop, settings.auth.type)
+    for name, source in settings.keys.items():
+        _check_source(document, ("keys", name), source)
+    if settings.engine == "gnupg":
+        _check_gpg(document, ("engine",))
+    _check_limits(document, settings.limits)
+
+
+def _check_required(document: Document, settings: Settings) -> None:
+    if settings.hostname is None and "hostname" not in document.data:
+        document.add(("hostname",), "is missing; the full name of this host, such as relay.example.com")
+    if settings.next_hop is None and "next_hop" not in document.data:
+        document.add(("next_hop",), "is missing; the mail server that takes the mail, with its address")
+
+
+def _listeners(document: Document, settings: Settings) -> Iterator[tuple[int, Listener]]:
+    """The listeners that are well-formed, with their index."""
+    if document.is_broken(("listen",)):
+        return
+    for index, listener in enumerate(settings.listen):
+        if listener is not None:
+            yield index, listener
+
+
+def _check_listeners(document: Document, settings: Settings) -> None:
+    if not settings.listen:
+        document.add(("listen",), "is empty, so no client could connect; remove it to get 465 and 587")
+    seen: dict[str, int] = {}
+    needs_tls = False
+    for index, listener in _listeners(document, settings):
+        path: Path = ("listen", index)
+        address = str(listener.address)
+        first = seen.setdefault(address, index)
+        if first != index and (listener.address.port or listener.address.path):
+            document.add((*path, "address"), f"{address} is taken by listen[{first}] already")
+        if listener.tls == "none" and not listener.address.is_local:
+            document.add(
+                (*path, "tls"), "none is for loopback addresses and unix sockets; use starttls or implicit"
+            )
+        if listener.address.path and not FilePath(listener.address.path).parent.is_dir():
+            document.add((*path, "address"), "the directory of this socket does not exist")
+        needs_tls = needs_tls or listener.tls != "none"
+    if needs_tls and settings.tls is None and "tls" not in document.data:
+        document.add(("tls",), "is missing; the listeners need certificate and key, or tls: none on loopback")
+
+
+def _check_auth(document: Document, settings: Settings) -> None:
+    auth = settings.auth
+    outside = [str(each.address) for _, each in _listeners(document, settings) if not each.address.is_local]
+    if auth.type == "none" and outside:
+        document.add(
+            ("auth", "type"),
+            f"none would let anybody send through {outside[0]}; it is for loopback and unix sockets only",
+        )
+    if auth.type == "users" and auth.users is None:
+        document.add(("auth", "users"), "is missing; type users needs users: {file: users.passwd}")
+    if auth.type != "users" and auth.users is not None:
+        document.add(("auth", "users"), f"is not used with type {auth.type}; remove it or set type: users")
+    if (
+        auth.type == "users"
+        and auth.users
+        and _can_read(document, ("auth", "users", "file"), auth.users.file)
+    ):
+        _check_secrecy(document, ("auth", "users", "file"), auth.users.file)
+        _check_users(document, auth.users.file)
+
+
+def _check_users(document: Document, file: FilePath) -> None:
+    from relay.server import users
+
+    try:
+        users.load(file).close()
+    except ValueError as exc:
+        for message in str(exc).splitlines():
+            document.add(("auth", "users", "file"), f"{file}: {message}")
+
+
+def _check_tls(document: Document, tls: TlsFiles) -> None:
+    readable = [
+        _can_read(document, ("tls", "certificate"), tls.certificate),
+        _can_read(document, ("tls", "key"), tls.key),
+    ]
+    if not all(readable):
+        return
+    _check_secrecy(document, ("tls", "key"), tls.key)
+    try:
+        # an empty password: OpenSSL would otherwise ask for one on the terminal
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key, password="")
+    except ssl.SSLError as exc:
+        if exc.reason == "KEY_VALUES_MISMATCH":
+            document.add(("tls", "key"), "does not belong to the certificate")
+        else:
+            reason = f" ({exc.reason})" if exc.reason else ""
+            document.add(
+                ("tls",), f"certificate and key cannot be loaded; both must be unencrypted PEM{reason}"
+            )
+
+
+def _check_next_hop(document: Document, hop: NextHop) -> None:
+    if hop.tls == "none" and not hop.address.is_local:
+        document.add(("next_hop", "tls"), "none is for loopback addresses only; use implicit or starttls")
+    if hop.connections_per_message > hop.connections:
+        document.add(("next_hop", "connections_per_message"), "must not be larger than connections")
+    if hop.ca_file is None:
+        return
+    if hop.tls == "none":
+        document.add(("next_hop", "ca_file"), "is not used with tls: none; remove it")
+    elif _can_read(document, ("next_hop", "ca_file"), hop.ca_file):
+        try:
+            ssl.create_default_context(cafile=hop.ca_file)
+        except ssl.SSLError as exc:
+            document.add(("next_hop", "ca_file"), f"holds no certificates in PEM form: {exc.reason}")
+
+
+def _check_login(document: Document, hop: NextHop, auth_type: str) -> None:
+    if auth_type == "next-hop":
+        for name in ("username", "password_file"):
+            if getattr(hop, name) is not None:
+                document.add(
+                    ("next_hop", name),
+                    "is not used with auth.type next-hop, where each client logs in for itself; remove it",
+                )
+        return
+    if hop.username is not None and hop.password_file is None:
+        document.add(("next_hop", "password_file"), "is missing beside username")
+    if hop.password_file is not None and hop.username is None:
+        document.add(("next_hop", "username"), "is missing beside password_file")
+
+
+def read_password(document: Document, file: FilePath) -> str | None:
+    """The secret in `next_hop.password_file`, without the line end after it; None after a problem."""
+    path: Path = ("next_hop", "password_file")
+    if not _can_read(document, path, file):
+        return None
+    _check_secrecy(document, path, file)
+    content = file.read_bytes()[: _MAX_SECRET_BYTES + 1]
+    try:
+        secret = content.decode().removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        secret = ""
+    if not secret or len(content) > _MAX_SECRET_BYTES or not set(secret).isdisjoint("\r\n\0"):
+        document.add(path, "must hold one line with the password, and nothing else")
+        return None
+    return secret
+
+
+def _check_source(document: Document, path: Path, source: KeySourceSettings) -> None:
+    match source:
+        case GnupgSource():
+            _check_directory(document, (*path, "home"), source.home)
+            _check_gpg(document, (*path, "type"))
+        case DirectorySource():
+            _check_directory(document, (*path, "path"), source.path)
+
+
+def _check_directory(document: Document, path: Path, directory: FilePath) -> None:
+    if not os.path.isdir(directory):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
+        document.add(path, f"{directory} is not a directory; create it or correct the path")
+    elif not os.access(directory, os.R_OK | os.X_OK):
+        document.add(path, f"{directory} cannot be read by this user")
+
+
+def _check_gpg(document: Document, path: Path) -> None:
+    if shutil.which("gpg") is None:
+        document.add(path, "needs the program gpg, which was not found; install gnupg")
+
+
+def _check_limits(document: Document, limits: Limits) -> None:
+    needed = PEAK_FACTOR * limits.message_bytes
+    if limits.memory_bytes < needed:
+        document.add(
+            ("limits", "memory_bytes"),
+            f"must be at least {PEAK_FACTOR} times message_bytes, here {needed}; a large message never fits",
+        )
+    if limits.connections_per_client > limits.connections:
+        document.add(("limits", "connections_per_client"), "must not be larger than connections")
+
+
+def _can_read(document: Document, path: Path, file: FilePath) -> bool:
+    """Whether the file can be read; adds a problem where not."""
+    try:
+        with file.open("rb") as stream:
+            stream.read(1)
+    except OSError as exc:
+        document.add(path, f"{file} cannot be read: {exc.strerror}")
+        return False
+    return True
+
+
+def _check_secrecy(document: Document, path: Path, file: FilePath) -> None:
+    """Warns of a secret that every user can read.
+
+    Not an error: secrets that container engines mount are world-readable (inside of the container).
+    """
+    if file.stat().st_mode & 0o004:
+        document.warn(path, f"{file} can be read by every user of this machine; chmod o-r")

@@ -1,0 +1,155 @@
+"""Builds the `Policy` from `policy:` and finds rules that could never do what they say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from relay.config.document import Document
+from relay.config.problems import Path
+from relay.config.schema import EntrySettings, PolicySettings, SenderSettings
+from relay.message import Address, Encrypt, Mixed
+from relay.policy import Entry, Kind, Pattern, Policy, entry_name, parse_pattern
+
+_ANYBODY = Address("", "", "")
+"""An address that only `policy.default` covers."""
+
+
+class _Placed(NamedTuple):
+    """An entry with what is needed to check it."""
+
+    path: Path
+    pattern: Pattern
+    entry: Entry
+
+
+def build_policy(document: Document, policy: PolicySettings) -> Policy:
+    """The policy; wrong entries are added to the problems of the document and left out."""
+    recipients = _place(document, {"domains": policy.domains, "addresses": policy.addresses})
+    senders = _place(document, {"senders": policy.senders})
+    default = _entry("policy.default", policy.default)
+    built = Policy.build(
+        default, [(p.pattern, p.entry) for p in recipients], [(p.pattern, p.entry) for p in senders]
+    )
+    _check_lists(
+        document, [(("policy", "default"), default), *((p.path, p.entry) for p in recipients + senders)]
+    )
+    _check_senders(document, policy.senders)
+    _check_reachable(document, built, recipients, senders)
+    return built
+
+
+def _place(document: Document, sections: Mapping[str, Mapping[str, EntrySettings]]) -> list[_Placed]:
+    """The entries of one side with their patterns, each pattern once."""
+    placed: dict[Pattern, _Placed] = {}
+    for section, entries in sections.items():
+        for key, settings in entries.items():
+            path: Path = ("policy", section, key)
+            try:
+                pattern = _pattern(section, key)
+            except ValueError as exc:
+                document.add(path, str(exc))
+                continue
+            entry = _entry(entry_name(section, key), settings)
+            first = placed.setdefault(pattern, _Placed(path, pattern, entry))
+            if first.path != path:
+                document.add(path, f"covers the same addresses as {first.entry.name}; keep one of them")
+    return list(placed.values())
+
+
+def _pattern(section: str, key: str) -> Pattern:
+    try:
+        pattern = parse_pattern(key)
+    except ValueError as exc:
+        raise ValueError(f"this is not a pattern for addresses: {exc}") from exc
+    if section == "domains" and pattern.kind is Kind.ADDRESS:
+        raise ValueError("this is an address; it belongs under policy.addresses")
+    if section == "addresses" and "@" not in key:
+        raise ValueError("this is a domain; it belongs under policy.domains")
+    return pattern
+
+
+def _entry(name: str, settings: EntrySettings) -> Entry:
+    return Entry(
+        name=name,
+        encrypt=settings.encrypt,
+        keys=settings.keys,
+        certificates=settings.certificates,
+        mixed=Mixed(settings.mixed) if settings.mixed else None,
+        release_unusable=_is(settings.unusable_key, "release"),
+        refuse_on_failure=_is(settings.lookup_failure, "refuse"),
+        lookup_patience_seconds=settings.lookup_patience,
+        allow_routing=_is(settings.address_routing, "allow"),
+        accept_encrypted=settings.accept_encrypted,
+        override=isinstance(settings, SenderSettings) and settings.override,
+    )
+
+
+def _is(value: str | None, word: str) -> bool | None:
+    return None if value is None else value == word
+
+
+def _check_lists(document: Document, entries: list[tuple[Path, Entry]]) -> None:
+    """Names of key sources must exist; each at most once in a list."""
+    declared = document.data.get("keys")
+    known = list(declared) if isinstance(declared, dict) else []
+    used: set[str] = set()
+    for path, entry in entries:
+        for index, name in enumerate(entry.keys or ()):
+            used.add(name)
+            if name not in known:
+                hint = f"there are: {', '.join(known)}" if known else "there is none"
+                document.add((*path, "keys", index), f"no key source has the name {name!r}; {hint}")
+            if name in (entry.keys or ())[:index]:
+                document.add((*path, "keys", index), f"{name} stands here twice")
+    for name in known:
+        if name not in used:
+            document.warn(("keys", name), "no rule names this key source, so it is never asked")
+
+
+def _check_senders(document: Document, senders: Mapping[str, SenderSettings]) -> None:
+    for key, settings in senders.items():
+        if settings.certificates is not None and not settings.override:
+            document.add(
+                ("policy", "senders", key, "certificates"),
+                "certificates are chosen for a recipient; in a sender entry they need override: true",
+            )
+
+
+def _check_reachable(
+    document: Document, policy: Policy, recipients: list[_Placed], senders: list[_Placed]
+) -> None:
+    """Every rule that looks for keys must have a source to look in."""
+    if document.is_broken(("policy", "default", "keys")):
+        return  # everything that inherits from it would be reported as well
+    rule = policy.rule_for(None, _ANYBODY)
+    default_works = rule.encrypt is Encrypt.NEVER or bool(rule.keys)
+    if not default_works:
+        document.add(
+            ("policy", "default", "keys"),
+            f"names no key source, so encrypt: {rule.encrypt} could never find a key; list some in keys: []",
+        )
+    for path, pattern, entry in recipients:
+        rule = policy.rule_for(None, _sample(pattern))
+        if _speaks(entry) and rule.encrypt is not Encrypt.NEVER and not rule.keys:
+            document.add(path, f"names no key source, so encrypt: {rule.encrypt} could never find a key")
+    for path, pattern, entry in senders:
+        rule = policy.rule_for(_sample(pattern), _ANYBODY)
+        if default_works and _speaks(entry) and rule.encrypt is not Encrypt.NEVER and not rule.keys:
+            document.add(
+                path, "shares no key source with policy.default, so no key could ever be found; see override"
+            )
+
+
+def _speaks(entry: Entry) -> bool:
+    """Whether a missing key source is this entry's doing, not only inherited."""
+    return entry.encrypt is not None or entry.keys is not None
+
+
+def _sample(pattern: Pattern) -> Address:
+    """An address that the pattern covers, and no more exact entry does."""
+    if pattern.kind is Kind.ADDRESS:
+        local, _, domain = pattern.value.rpartition("@")
+        return Address(pattern.value, local, domain)
+    domain = pattern.value if pattern.kind is Kind.DOMAIN else f".{pattern.value}"
+    return Address(f"@{domain}", "", domain)
