@@ -1,0 +1,353 @@
+"""The rules for one certificate: may it be used for an address at a moment, and with which subkeys.
+
+The engines do not say it: pysequoia encrypts to expired subkeys and to revoked certificates. Here dates and
+flags are believed only where they stand in the hashed area of a signature that `probe` found genuine; the
+newest genuine one counts (RFC 9580 §5.2.3.10). Rules that were hard:
+
+- Any revocation that claims to be the owner's counts, hard or soft, verified or not. Garbage can therefore
+  make a certificate unusable, never usable: whoever can add packets can refuse service, and no more.
+- No signature with SHA-1, MD5 or RIPEMD-160 counts, whatever date it bears: whoever can forge it chooses
+  the date as well. pysequoia agrees (its limit of 2023-02-01 is compared with today).
+- There is no tolerance for clocks: pysequoia has none, so a key from the future could not be used anyway.
+- A v4 primary expires as GnuPG sees it: the newest direct-key signature decides where it states an expiry,
+  else the newest self-signature of any unrevoked User ID that states one. For v6 only the former.
+- Key Flags must be present: without them nothing is guessed from the algorithm. Subkeys for storage only are
+  not used, nor is anything added for the reserved flags (ADSK).
+- Encryption goes to every usable subkey, so that each device of the recipient can read.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from relay.address import parse_mailbox
+from relay.message import Address, Certificate, Subkey, Verdict
+from relay.mime import packets
+from relay.openpgp.algorithms import Key
+from relay.openpgp.parts import Component, Parts, Unusable
+from relay.openpgp.probe import Probe
+from relay.openpgp.signatures import FOR_MAIL, FOR_STORAGE, WEAK_HASHES, Signature, encode
+
+_MAX_USER_ID_OCTETS = 2048
+"""Longer ones name no address; no mail program makes them."""
+_ANGLE = re.compile(r"<([^<>]*)>")
+
+
+def user_id_address(user_id: bytes) -> str:
+    """`Address.key` of the mailbox in a User ID, `Bob <bob@example.com>` or `bob@example.com`; else empty."""
+    if len(user_id) > _MAX_USER_ID_OCTETS:
+        return ""
+    text = user_id.decode("utf-8", "replace")
+    mailboxes = _ANGLE.findall(text)
+    try:
+        return parse_mailbox((mailboxes[-1] if mailboxes else text).strip()).key
+    except ValueError:
+        return ""
+
+
+def assess(parts: Parts, certificate: Certificate, address: Address | None, now: int) -> Verdict:
+    """The verdict on merged `parts`, in the name of `certificate`.
+
+    Args:
+        address: must be bound by a valid User ID; None skips that test.
+        now: Unix time.
+
+    Raises:
+        Unusable: it may not be used; its text is the sentence for people.
+    """
+    return _Case(parts, now).decide(certificate, address)
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """A component with the newest genuine signature on it."""
+
+    component: Component
+    signature: Signature
+
+
+@dataclass(frozen=True, slots=True)
+class _Rejected:
+    """Why a subkey is not used; the lowest rank is what people should hear first."""
+
+    rank: int
+    sentence: str
+
+
+@dataclass(slots=True)
+class _Case:
+    """One certificate at one moment."""
+
+    parts: Parts
+    now: int
+    probe: Probe = field(default_factory=Probe)
+    direct: Signature | None = None
+    bound: dict[bytes, _Bound | None] = field(default_factory=dict)
+    """User IDs that were looked at."""
+
+    @property
+    def key(self) -> Key:
+        """The primary key."""
+        return self.parts.key
+
+    def decide(self, certificate: Certificate, address: Address | None) -> Verdict:
+        """The verdict; raises Unusable."""
+        self._check_primary()
+        self.direct = self._newest(self.parts.primary, self._is_direct_key)
+        if self.key.version == 6 and self.direct is None:  # RFC 9580 §5.2.3.10
+            raise Unusable("has no valid direct-key signature")
+        user_ids = self._user_ids(address)
+        decisive = self._check_expiry()
+        if decisive is not None and decisive not in user_ids:
+            user_ids.append(decisive)  # so that whoever reads the reduced certificate sees the same expiry
+        subkeys = self._subkeys(user_ids)
+        reduced = self._reduced(user_ids, subkeys)
+        chosen = [_chosen(bound.component.key) for bound in subkeys if bound.component.key]
+        if self._mail_primary(user_ids):
+            chosen.insert(0, _chosen(self.key))
+        self._check_reduced(reduced, chosen)
+        warnings = self._warnings(user_ids, subkeys)
+        created = moment(self.key.created)
+        return Verdict(certificate, True, "usable", tuple(chosen), reduced, created, warnings)
+
+    def _warnings(self, user_ids: list[_Bound], subkeys: list[_Bound]) -> tuple[str, ...]:
+        keys = [self.key, *(bound.component.key for bound in subkeys)]
+        warnings = [key.warning for key in keys if key and key.warning]
+        said = [self.direct, *(bound.signature for bound in user_ids)]
+        if self.key.version == 4 and not any(signature and signature.has_features for signature in said):
+            # pysequoia takes silence for SEIPD version 2, which GnuPG 2.2 and 2.4 cannot read.
+            warnings.append("announces no features, so old programs may be unable to read the message")
+        return tuple(dict.fromkeys(warnings))
+
+    # ----------------------------------------------------------------- the primary key
+
+    def _check_primary(self) -> None:
+        revoked_at = self.parts.primary.revoked_at
+        if revoked_at is not None:
+            raise Unusable(f"revoked on {_date(revoked_at)}")
+        if self.key.problem:
+            raise Unusable(self.key.problem)
+        if self.key.created > self.now:
+            raise Unusable(f"was created on {_date(self.key.created)}, which is in the future")
+
+    def _check_expiry(self) -> _Bound | None:
+        """Refuses an expired primary; the User ID whose signature decided it, if one did."""
+        stated = [] if self._is_direct_decisive() else self._stating_expiry()
+        decisive = max(stated, key=lambda bound: bound.signature.created, default=None)
+        signature = decisive.signature if decisive else self.direct
+        lasts = signature.key_lasts_seconds if signature else 0
+        if lasts and self.key.created + lasts <= self.now:
+            raise Unusable(f"expired on {_date(self.key.created + lasts)}")
+        return decisive
+
+    def _is_direct_decisive(self) -> bool:
+        return self.direct is not None and (self.key.version == 6 or self.direct.key_lasts_seconds > 0)
+
+    def _stating_expiry(self) -> list[_Bound]:
+        """User IDs whose newest genuine self-signature says when the primary key expires."""
+        candidates = [
+            component
+            for component in self.parts.user_ids.values()
+            if any(signature.key_lasts_seconds for signature in component.signatures.values())
+        ]
+        bounds = [bound for component in candidates if (bound := self._bind_user_id(component))]
+        return [
+            bound for bound in bounds if bound.signature.key_lasts_seconds and not self._is_withdrawn(bound)
+        ]
+
+    def _is_withdrawn(self, bound: _Bound) -> bool:
+        """Whether its revocation is genuine: only then may what the User ID says of expiry be forgotten."""
+        revocations = bound.component.revocations.values()
+        octets = b"".join(self._packet(revocation) for revocation in revocations if revocation.version != 3)
+        return bool(octets) and not self.probe.has_user_id(self._anchor([bound]) + octets)
+
+    # ----------------------------------------------------------------- User IDs
+
+    def _user_ids(self, address: Address | None) -> list[_Bound]:
+        """The User ID to use; raises Unusable where none may be."""
+        components = list(self.parts.user_ids.values())
+        if address is not None:
+            components = [found for found in components if user_id_address(found.body) == address.key]
+        for component in components:
+            bound = None if component.revocations else self._bind_user_id(component)
+            if bound is not None:
+                return [bound]
+        if address is None and self.direct is not None:
+            return []
+        raise Unusable(self._why_no_user_id(components, address))
+
+    def _why_no_user_id(self, components: list[Component], address: Address | None) -> str:
+        if address is None:
+            return _why_unbound("the certificate", self.parts.primary, *components)
+        if not components:
+            return f"has no User ID <{address}>"
+        revoked_at = [moment for found in components if (moment := found.revoked_at) is not None]
+        if len(revoked_at) == len(components):
+            return f"its User ID <{address}> was revoked on {_date(min(revoked_at))}"
+        return _why_unbound(f"its User ID <{address}>", *components)
+
+    def _bind_user_id(self, component: Component) -> _Bound | None:
+        if component.body not in self.bound:
+            signature = self._newest(component, lambda found: self._is_certified(component, found))
+            self.bound[component.body] = _Bound(component, signature) if signature else None
+        return self.bound[component.body]
+
+    # ----------------------------------------------------------------- subkeys
+
+    def _subkeys(self, user_ids: list[_Bound]) -> list[_Bound]:
+        """Every subkey for mail; raises Unusable where there is none and the primary is not for mail."""
+        anchor = self._anchor(user_ids[:1])
+        judged = [self._judge_subkey(anchor, component) for component in self.parts.subkeys.values()]
+        usable = [found for found in judged if isinstance(found, _Bound)]
+        if not usable and not self._mail_primary(user_ids):
+            rejected = [found for found in judged if isinstance(found, _Rejected)]
+            first = min(rejected, key=lambda found: found.rank, default=None)
+            raise Unusable(first.sentence if first else "has no subkey for encrypting mail")
+        return usable
+
+    def _judge_subkey(self, anchor: bytes, component: Component) -> _Bound | _Rejected | None:
+        """What becomes of a subkey; None where nothing says that it is for encryption."""
+        key = component.key
+        assert key is not None
+        if not key.can_encrypt or not any(_encrypts(found) for found in component.signatures.values()):
+            return None
+        if component.revoked_at is not None:
+            return _Rejected(1, f"the encryption subkey was revoked on {_date(component.revoked_at)}")
+        if key.problem:
+            return _Rejected(2, key.problem)
+        if key.created > self.now:
+            return _Rejected(3, f"the encryption subkey is dated {_date(key.created)}, in the future")
+        signature = self._binding(anchor, component)
+        if signature is None:
+            return _Rejected(5, _why_unbound("the encryption subkey", component))
+        if not _encrypts(signature):
+            return None
+        if not _is_for_mail(signature):
+            return _Rejected(4, "the encryption subkey is for storage, not for mail")
+        ends = key.created + signature.key_lasts_seconds
+        if signature.key_lasts_seconds and ends <= self.now:
+            return _Rejected(0, f"the encryption subkey expired on {_date(ends)}")
+        return _Bound(component, signature)
+
+    def _binding(self, anchor: bytes, component: Component) -> Signature | None:
+        """The newest genuine binding of a subkey.
+
+        Whether one without a flag for encryption is genuine cannot be asked alone, as no encryption follows
+        from it. It matters only beside an older one for encryption: if both together do not encrypt, the
+        newer one was believed.
+        """
+        silent: list[Signature] = []
+        for signature in self._live(component):
+            if not _encrypts(signature):
+                silent.append(signature)
+            elif self._reaches(anchor, component, [signature]):
+                overruled = silent and not self._reaches(anchor, component, [signature, *silent])
+                return silent[0] if overruled else signature
+        return None
+
+    def _reaches(self, anchor: bytes, component: Component, found: list[Signature]) -> bool:
+        """Whether an encryption to the certificate with these bindings alone reaches the subkey."""
+        assert component.key is not None
+        octets = self._with_signatures(packets.PUBLIC_SUBKEY, component, *found)
+        return not {component.key.key_id, component.key.fingerprint}.isdisjoint(
+            self.probe.recipients(anchor + octets)
+        )
+
+    # ----------------------------------------------------------------- signatures
+
+    def _live(self, component: Component) -> list[Signature]:
+        """Signatures that may count now, the newest first; of equally old ones the stricter first."""
+        kept = [
+            found
+            for found in component.signatures.values()
+            if found.version == self.key.version and found.is_live(self.now) and found.hash not in WEAK_HASHES
+        ]
+        return sorted(
+            kept,
+            key=lambda found: (-found.created, _is_for_mail(found), found.key_lasts_seconds or math.inf),
+        )
+
+    def _newest(self, component: Component, is_genuine: _Test) -> Signature | None:
+        return next(filter(is_genuine, self._live(component)), None)
+
+    def _is_direct_key(self, signature: Signature) -> bool:
+        octets = encode(packets.PUBLIC_KEY, self.key.body) + self._packet(signature)
+        return self.probe.has_self_signature(octets)
+
+    def _is_certified(self, component: Component, signature: Signature) -> bool:
+        return self.probe.has_user_id(self._anchor([_Bound(component, signature)]))
+
+    # ----------------------------------------------------------------- the reduced certificate
+
+    def _mail_primary(self, user_ids: list[_Bound]) -> bool:
+        """Whether the primary key itself is flagged for mail and able to encrypt."""
+        signature = self.direct
+        if signature is None or signature.flags is None:
+            signature = user_ids[0].signature if user_ids else None
+        return self.key.can_encrypt and signature is not None and _is_for_mail(signature)
+
+    def _reduced(self, user_ids: list[_Bound], subkeys: list[_Bound]) -> bytes:
+        bound = [
+            self._with_signatures(packets.PUBLIC_SUBKEY, subkey.component, subkey.signature)
+            for subkey in subkeys
+        ]
+        return self._anchor(user_ids) + b"".join(bound)
+
+    def _check_reduced(self, reduced: bytes, chosen: list[Subkey]) -> None:
+        """The engine must reach the chosen keys alone; it would reach a primary flagged for storage too."""
+        reached = self.probe.recipients(reduced)
+        expected = [{subkey.key_id, subkey.fingerprint[:16]} for subkey in chosen]
+        if len(reached) != len(expected) or any(names.isdisjoint(reached) for names in expected):
+            raise Unusable("cannot be cut down to its keys for mail")
+
+    def _anchor(self, user_ids: list[_Bound]) -> bytes:
+        """The primary key with its direct-key signature and these User IDs."""
+        octets = encode(packets.PUBLIC_KEY, self.key.body)
+        if self.direct is not None:
+            octets += self._packet(self.direct)
+        for bound in user_ids:
+            octets += self._with_signatures(packets.USER_ID, bound.component, bound.signature)
+        return octets
+
+    def _with_signatures(self, tag: int, component: Component, *found: Signature) -> bytes:
+        return encode(tag, component.body) + b"".join(self._packet(signature) for signature in found)
+
+    def _packet(self, signature: Signature) -> bytes:
+        return signature.packet(self.key.fingerprint)
+
+
+_Test = Callable[[Signature], bool]
+
+
+def _encrypts(signature: Signature) -> bool:
+    return bool((signature.flags or 0) & (FOR_MAIL | FOR_STORAGE))
+
+
+def _is_for_mail(signature: Signature) -> bool:
+    return bool((signature.flags or 0) & FOR_MAIL)
+
+
+def _chosen(key: Key) -> Subkey:
+    return Subkey(key.fingerprint, packets.pkesk_id(key.fingerprint), key.name)
+
+
+def _why_unbound(subject: str, *components: Component) -> str:
+    """Why no signature on these components counted."""
+    found = [signature for component in components for signature in component.signatures.values()]
+    weak = [WEAK_HASHES[signature.hash] for signature in found if signature.hash in WEAK_HASHES]
+    if weak:
+        return f"{subject} is bound with {weak[0]}, which is not secure"
+    return f"{subject} has no valid self-signature"
+
+
+def moment(seconds: int) -> datetime:
+    """Unix time as a date and time in UTC."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _date(seconds: int) -> str:
+    return moment(seconds).date().isoformat()

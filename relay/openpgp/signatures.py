@@ -1,0 +1,160 @@
+"""Reads signature packets (RFC 9580 §5.2): what they claim, and who is said to have made them; unverified.
+
+Claims are taken from the hashed area alone. The unhashed area, which anybody can change, is replaced before
+a signature is passed on: it keeps the embedded signature of a signing subkey and names the issuer, no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+CERTIFICATIONS = frozenset({0x10, 0x11, 0x12, 0x13})
+SUBKEY_BINDING, DIRECT_KEY = 0x18, 0x1F
+KEY_REVOCATION, SUBKEY_REVOCATION, CERTIFICATION_REVOCATION = 0x20, 0x28, 0x30
+
+FOR_MAIL, FOR_STORAGE = 0x04, 0x08
+"""Key Flags: may encrypt communications, may encrypt storage (RFC 9580 §5.2.3.29)."""
+
+WEAK_HASHES = {1: "MD5", 2: "SHA-1", 3: "RIPEMD-160"}
+"""Hashes that carry no self-signature (RFC 9580 §9.5)."""
+
+_CREATED, _EXPIRES, _KEY_EXPIRES, _REVOKER, _ISSUER = 2, 3, 9, 12, 16
+_KEY_FLAGS, _FEATURES, _EMBEDDED, _ISSUER_FINGERPRINT = 27, 30, 32, 33
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What one signature packet claims."""
+
+    version: int
+    type: int
+    hash: int
+    created: int
+    """Unix time."""
+    issuers: frozenset[str]
+    """Key IDs and fingerprints it names, upper-case hex, from both areas; empty where it names none."""
+    hashed: bytes = b""
+    """The hashed area with everything before it, as it stands in the body."""
+    embedded: bytes = b""
+    """The subpacket with the embedded signature, where it stands in the unhashed area."""
+    tail: bytes = b""
+    """What follows the unhashed area."""
+    lasts_seconds: int = 0
+    """Until the signature itself expires; 0: never."""
+    key_lasts_seconds: int = 0
+    """From the creation of the key until it expires; 0: never (RFC 9580 §5.2.3.13)."""
+    flags: int | None = None
+    """First octet of the Key Flags, whatever their length; None where there are none."""
+    has_features: bool = False
+    """Whether it says which containers the owner's programs can read (RFC 9580 §5.2.3.32)."""
+    revokers: frozenset[str] = frozenset()
+    """Fingerprints of designated revokers (RFC 9580 §5.2.3.23)."""
+
+    @property
+    def identity(self) -> bytes:
+        """The same for two packets that differ only in what the unhashed area says of the issuer."""
+        if self.version == 3:
+            return bytes([3, self.type]) + self.created.to_bytes(4)
+        return b"|".join([self.hashed, self.embedded, self.tail])
+
+    def is_live(self, now: int) -> bool:
+        """Whether it was made by now and has not expired itself (RFC 9580 §5.2.3.18)."""
+        return self.created <= now and (not self.lasts_seconds or now < self.created + self.lasts_seconds)
+
+    def packet(self, issuer: str) -> bytes:
+        """The whole packet, with an unhashed area of ours that names `issuer` (a fingerprint)."""
+        unhashed = self.embedded + _issuer(issuer)
+        body = self.hashed + len(unhashed).to_bytes(2 if self.version == 4 else 4) + unhashed + self.tail
+        return encode(2, body)
+
+
+def encode(tag: int, body: bytes) -> bytes:
+    """A packet with a five-octet length (RFC 9580 §4.2.1)."""
+    return bytes([0xC0 | tag, 0xFF]) + len(body).to_bytes(4) + body
+
+
+def _issuer(fingerprint: str) -> bytes:
+    """The Issuer subpacket that old programs need for v4; Issuer Fingerprint for v6."""
+    octets = bytes.fromhex(fingerprint)
+    if len(octets) == 20:
+        return bytes([9, _ISSUER]) + octets[-8:]
+    return bytes([2 + len(octets), _ISSUER_FINGERPRINT, 6]) + octets
+
+
+def parse_signature(body: bytes) -> Signature | None:
+    """The signature in a packet body; None where its version is unknown or it is malformed (§5.2.5)."""
+    version = body[0] if body else 0
+    if version == 3 and len(body) > 16:
+        # Verified by nobody and good for nothing, but an old revocation must still count.
+        created, issuer = int.from_bytes(body[3:7]), body[7:15].hex().upper()
+        return Signature(3, body[2], body[16], created, frozenset({issuer}))
+    if version not in {4, 6} or len(body) < 6:
+        return None
+    width = 2 if version == 4 else 4
+    hashed_end = 4 + width + int.from_bytes(body[4 : 4 + width])
+    unhashed_start = hashed_end + width
+    unhashed_end = unhashed_start + int.from_bytes(body[hashed_end:unhashed_start])
+    if unhashed_end >= len(body):
+        return None
+    try:
+        claims = list(_subpackets(body[4 + width : hashed_end]))
+        hints = list(_subpackets(body[unhashed_start:unhashed_end]))
+    except ValueError:
+        return None
+    return _signature(body, claims, hints, body[:hashed_end], body[unhashed_end:])
+
+
+_Subpackets = list[tuple[int, bytes]]
+
+
+def _signature(
+    body: bytes, claims: _Subpackets, hints: _Subpackets, hashed: bytes, tail: bytes
+) -> Signature | None:
+    last = dict(claims)  # of doubled subpackets the last one counts (RFC 9580 §5.2.3.9)
+    if len(last.get(_CREATED, b"")) != 4:  # mandatory (RFC 9580 §5.2.3.11)
+        return None
+    embedded = next((value for kind, value in hints if kind == _EMBEDDED), b"")
+    flags = last.get(_KEY_FLAGS)
+    return Signature(
+        version=body[0],
+        type=body[1],
+        hash=body[3],
+        created=int.from_bytes(last[_CREATED]),
+        issuers=frozenset(_named(kind, value) for kind, value in claims + hints) - {""},
+        hashed=hashed,
+        embedded=_subpacket(_EMBEDDED, embedded) if embedded else b"",
+        tail=tail,
+        lasts_seconds=int.from_bytes(last.get(_EXPIRES, b"")),
+        key_lasts_seconds=int.from_bytes(last.get(_KEY_EXPIRES, b"")),
+        flags=None if flags is None else int.from_bytes(flags[:1]),
+        has_features=_FEATURES in last,
+        revokers=frozenset(value[2:].hex().upper() for kind, value in claims if kind == _REVOKER),
+    )
+
+
+def _named(kind: int, value: bytes) -> str:
+    """The key that an issuer subpacket names; empty for other subpackets."""
+    if kind == _ISSUER:
+        return value.hex().upper()
+    return value[1:].hex().upper() if kind == _ISSUER_FINGERPRINT else ""
+
+
+def _subpackets(area: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type (without the critical bit) and value of each subpacket (RFC 9580 §5.2.3.7)."""
+    offset = 0
+    while offset < len(area):
+        first, start = area[offset], offset + 1
+        length = first
+        if 192 <= first < 255:
+            length, start = ((first - 192) << 8) + int.from_bytes(area[start : start + 1]) + 192, start + 1
+        elif first == 255:
+            length, start = int.from_bytes(area[start : start + 4]), start + 4
+        offset = start + length
+        if not length or offset > len(area):
+            raise ValueError("a subpacket that does not fit its area")
+        yield area[start] & 0x7F, area[start + 1 : offset]
+
+
+def _subpacket(kind: int, value: bytes) -> bytes:
+    return b"\xff" + (len(value) + 1).to_bytes(4) + bytes([kind]) + value
