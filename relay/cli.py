@@ -1,0 +1,293 @@
+"""The command `relay`: run, demo, check, explain, passwd; `keys` stands in `relay/key_commands.py`.
+
+It turns arguments into calls and results into text and exit codes; it decides nothing itself. What a command
+needs is imported inside it, so that `relay --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+import relay
+from relay.terminal import config_option, console, load_config
+
+if TYPE_CHECKING:
+    from relay.config import Config
+    from relay.explain import Explanation
+    from relay.message import Address
+
+_HELP = """The encrypting mail relay.
+
+It takes mail from mail programs on ports 465 and 587, encrypts it with OpenPGP for every recipient, and hands
+it to the next mail server. Start with `relay demo`, which needs no configuration.
+
+\b
+Examples:
+  relay check /etc/relay/relay.yaml      all problems of a configuration at once
+  relay run                              serve, with /etc/relay/relay.yaml
+  relay explain bob@example.com          would mail to Bob be encrypted, and why
+  relay keys import bob.asc --into team  add Bob's certificate to the key source "team"
+  relay keys list                        every certificate and whether it is usable
+  relay passwd users.passwd alice@example.com
+
+\b
+The configuration is --config, else $RELAY_CONFIG, else /etc/relay/relay.yaml.
+
+\b
+Exit codes:
+  0  fine
+  1  problems were found: they are printed
+  2  the command was not used as `--help` says
+"""
+
+
+@click.group(help=_HELP, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(relay.__version__, "-V", "--version", prog_name="relay")
+def main() -> None:
+    """The console script."""
+
+
+# --------------------------------------------------------------------------- run, demo, check
+
+
+@main.command()
+@config_option
+def run(config_file: Path) -> None:
+    """Serve until SIGTERM or SIGINT.
+
+    SIGTERM stops after the messages under way. SIGHUP reads configuration, keys and TLS files again without
+    dropping a connection; a configuration with problems is refused and the old one stays. Exits with 1 if the
+    configuration has problems or a port cannot be opened.
+    """
+    from relay import app
+    from relay.config import ConfigInvalid
+
+    try:
+        sys.exit(app.run(config_file))
+    except ConfigInvalid as exc:
+        for problem in exc.problems:
+            click.echo(str(problem), err=True)
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--once", is_flag=True, help="End after the first message instead of serving on.")
+def demo(once: bool) -> None:
+    """Show the whole thing on this machine, with keys and servers of its own.
+
+    Starts the relay and a next hop on loopback ports, sends a message through TLS and a login, shows what
+    arrived and what the recipient reads, then serves on and tells how to point a mail program at it. Needs
+    GnuPG. Nothing of it stays.
+    """
+    from relay import demo as demonstration
+
+    sys.exit(demonstration.run(once=once))
+
+
+@main.command()
+@click.argument("config_file", type=click.Path(path_type=Path), envvar="RELAY_CONFIG", required=False)
+def check(config_file: Path | None) -> None:
+    """Find every problem of a configuration.
+
+    Prints one line for each, `file:line: setting: what is wrong`, and exits with 1. Files and key sources
+    that the configuration names are read as well, so run it as the relay's user; nothing is connected and no
+    port is opened. What works but deserves a look is printed as a warning, with exit code 0.
+    """
+    from relay.config import ConfigInvalid, load
+    from relay.key_commands import unreadable_sources
+
+    try:
+        config = load(config_file or Path("/etc/relay/relay.yaml"), os.environ)
+    except ConfigInvalid as exc:
+        for problem in exc.problems:
+            click.echo(str(problem))
+        sys.exit(1)
+    for warning in [*map(str, config.warnings), *asyncio.run(unreadable_sources(config))]:
+        click.echo(f"warning: {warning}")
+    click.echo(f"{config.file}: in order; {_checked(config)}")
+
+
+def _checked(config: Config) -> str:
+    listeners = ", ".join(str(listener.address) for listener in config.listen)
+    sources = ", ".join(config.keys) or "none"
+    return (
+        f"checked: syntax, every setting, the files it names. It listens on {listeners}, "
+        f"sends to {config.next_hop.address}, has the key sources {sources}"
+    )
+
+
+# --------------------------------------------------------------------------- explain
+
+
+def _address(_context: click.Context, _parameter: click.Parameter, value: str) -> Address | None:
+    """An address of the command line; the empty one is the null sender."""
+    from relay.address import parse_mailbox
+
+    if not value:
+        return None
+    try:
+        return parse_mailbox(value)
+    except ValueError as exc:
+        raise click.BadParameter(f"{value!r} is not a mail address: {exc}") from exc
+
+
+def _addresses(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[Address, ...]:
+    if not all(values):
+        raise click.BadParameter("an empty address is no recipient")
+    found = (_address(context, parameter, value) for value in values)
+    return tuple(address for address in found if address is not None)
+
+
+@main.command()
+@config_option
+@click.option(
+    "--sender",
+    callback=_address,
+    default="",
+    metavar="ADDRESS",
+    help="Envelope sender, for rules under policy.senders. Without it: the null sender of bounces.",
+)
+@click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object with stable keys.")
+@click.argument("recipients", callback=_addresses, nargs=-1, required=True, metavar="RECIPIENT...")
+def explain(
+    config_file: Path, sender: Address | None, as_json: bool, recipients: tuple[Address, ...]
+) -> None:
+    """Say what would happen to mail for RECIPIENT, and why.
+
+    Shows the rule that is in force and what it matched, what every key source answered, each certificate
+    with its verdict, and the outcome with the reply that a mail program would get. Several recipients are
+    explained as recipients of one message. Nothing is sent.
+
+    \b
+    Examples:
+      relay explain bob@example.com
+      relay explain --sender hr@example.com bob@example.com carol@partner.example
+      relay explain --json bob@example.com | jq -r '.recipients[].outcome'
+
+    \b
+    outcome is one of: encrypt, clear, needs-encrypted, refuse, defer.
+    Exits with 1 if a recipient, or all of them together, would not simply be accepted.
+    """
+    from relay.explain import needs_attention
+
+    config = load_config(config_file)
+    explanations = asyncio.run(_explain(config, sender, recipients))
+    if as_json:
+        click.echo(_explanations_as_json(explanations))
+    else:
+        _show_explanations(explanations)
+    sys.exit(1 if needs_attention(explanations) else 0)
+
+
+async def _explain(
+    config: Config, sender: Address | None, recipients: tuple[Address, ...]
+) -> list[Explanation]:
+    from relay.clock import SystemClock
+    from relay.explain import explain
+    from relay.key_commands import open_sources
+    from relay.lookup import KeyFinder
+    from relay.openpgp.judge import Judge
+
+    finder = KeyFinder(open_sources(config), Judge(), SystemClock())
+    return [await explain(config.policy, finder, sender, recipient) for recipient in recipients]
+
+
+def _explanations_as_json(explanations: list[Explanation]) -> str:
+    from relay.explain import as_dict, reply_as_dict, together
+
+    refusal = together(explanations)
+    return json.dumps(
+        {
+            "recipients": [as_dict(explanation) for explanation in explanations],
+            "together": reply_as_dict(refusal.reply() if refusal else None),
+        },
+        indent=2,
+    )
+
+
+def _show_explanations(explanations: list[Explanation]) -> None:
+    from relay.explain import as_table, plain, reply_text, together
+
+    out = console()
+    for explanation in explanations:
+        out.print(as_table(explanation))
+        out.print()
+    if refusal := together(explanations):
+        out.print("As one message to all of them: refused, because a copy would leave in clear.")
+        out.print(plain(reply_text(refusal.reply())))
+
+
+# --------------------------------------------------------------------------- passwd
+
+
+@main.command()
+@click.option(
+    "--sender",
+    "senders",
+    multiple=True,
+    metavar="PATTERN",
+    help="An address, *@domain, or * for any, that this login may send as. Repeat for more.",
+)
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("login")
+def passwd(file: Path, login: str, senders: tuple[str, ...]) -> None:
+    """Set the password of LOGIN in FILE, for `auth: {type: users}`.
+
+    Asks for the password, or reads one line from standard input where that is not a terminal. FILE is made,
+    with mode 0600, where there is none; other lines of it stay as they are. A running relay sees the change.
+
+    Without --sender a known login keeps its senders, and a new one that is an address may send only as
+    itself; any other new login needs --sender.
+
+    \b
+    Examples:
+      relay passwd users.passwd alice@example.com
+      relay passwd users.passwd shop --sender orders@example.com --sender '*@shop.example.com'
+      pwgen 32 1 | relay passwd users.passwd ticket-system --sender '*'
+    """
+    from relay.server import users
+
+    try:
+        users.write(file, login, _password(), senders)
+    except (OSError, ValueError) as exc:
+        raise click.ClickException(f"{file}: {exc}") from exc
+    click.echo(f"{file}: the password of {login} is set", err=True)
+
+
+def _password() -> str:
+    if sys.stdin.isatty():
+        return str(click.prompt("Password", hide_input=True, confirmation_prompt=True))
+    password = sys.stdin.readline().removesuffix("\n").removesuffix("\r")
+    if not password:
+        raise ValueError("an empty password; nothing was changed")
+    return password
+
+
+# --------------------------------------------------------------------------- keys
+
+
+@main.group()
+def keys() -> None:
+    """List, show and import certificates.
+
+    The key sources are those of the configuration, under `keys`.
+    """
+
+
+def _add_key_commands() -> None:
+    from relay.key_commands import import_, list_, show
+
+    for command in (list_, show, import_):
+        keys.add_command(command)
+
+
+_add_key_commands()
