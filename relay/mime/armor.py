@@ -18,6 +18,7 @@ _HEADER = re.compile(rb"[A-Za-z0-9-]{1,40}: ?[^\r\n]{0,2000}\r?\n")
 _BLANK = re.compile(rb"[ \t]*\r?\n")
 _CHECKSUM = re.compile(rb"=[A-Za-z0-9+/]{4}[ \t]*\r?\n?\Z")
 _BLOCK_CHARS = 1 << 20
+_MAX_HEADERS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,8 @@ class Block:
     start: int
     end: int
     """Offset behind the END line, its line end included where there is one."""
-    has_headers: bool
+    headers: tuple[bytes, ...]
+    """Armour header lines, without their line ends: `Version: …`."""
     has_checksum: bool
 
 
@@ -49,9 +51,12 @@ def blocks(text: bytes) -> Iterator[Block]:
 
 def _block(text: bytes, begin: re.Match[bytes]) -> Block:
     label = begin[1]
-    body, headers = begin.end(), 0
+    body, headers = begin.end(), list[bytes]()
     while header := _HEADER.match(text, body):
-        body, headers = header.end(), headers + 1
+        body = header.end()
+        headers.append(header[0].rstrip(b"\r\n"))
+        if len(headers) > _MAX_HEADERS:
+            raise Malformed(f"more than {_MAX_HEADERS} armour headers")
     if blank := _BLANK.match(text, body):
         body = blank.end()
     tail = b"-----END PGP " + label + b"-----"
@@ -61,7 +66,7 @@ def _block(text: bytes, begin: re.Match[bytes]) -> Block:
     checksum = _CHECKSUM.search(text, max(body, stop - 12), stop)
     end = _line_end(text, stop + len(tail))
     data = _decode(text, body, checksum.start() if checksum else stop)
-    return Block(label.decode(), data, begin.start(), end, headers > 0, checksum is not None)
+    return Block(label.decode(), data, begin.start(), end, tuple(headers), checksum is not None)
 
 
 def _line_end(text: bytes, offset: int) -> int:

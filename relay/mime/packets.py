@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from relay.message import Certificate
 
@@ -18,8 +19,22 @@ SECRET_KEY, SECRET_SUBKEY, COMPRESSED, ONE_PASS_SIGNATURE = 5, 7, 8, 4
 OCB_ENCRYPTED = 20
 """LibrePGP's container, reserved in RFC 9580 §10.3.2.1: never written by the relay."""
 
+_CONTAINERS = frozenset({COMPRESSED, SED, LITERAL, SEIPD, OCB_ENCRYPTED})
+"""The packets that hold content; only they may have partial lengths (RFC 9580 §4.2.1.4)."""
+_HEAD_BYTES = 64
+"""Of a container's body only the start is kept: it can be as large as the message."""
+
+_MAX_CHUNKS = 1 << 17
+"""Of one packet with partial lengths: 64 MB in the smallest chunks that are in use."""
+_MAX_MESSAGE_PACKETS = 10_000
+"""Far more session keys than a message has recipients."""
+
 _FIRST_PARTIAL_BYTES = 512
 """The first chunk of a partial-length body is at least this long (RFC 9580 §4.2.1.4)."""
+
+
+_MAX_V4_KEY_OCTETS = 0xFFFF
+"""The fingerprint of a v4 key hashes its length in two octets; a longer one has no fingerprint."""
 
 
 class Malformed(ValueError):
@@ -36,7 +51,7 @@ class Packet:
     end: int
     """Offset behind the last octet of the body."""
     head: bytes
-    """The body; of a packet with partial lengths only its first chunk."""
+    """The body; of a packet that holds content only its first octets."""
     partial: bool = False
 
 
@@ -61,14 +76,16 @@ def _packet_at(data: bytes, start: int) -> Packet:
 def _new_format(data: bytes, start: int, tag: int) -> Packet:
     body, length, partial = _new_length(data, start + 1)
     _need(data, body + length)
-    head, end = data[body : body + length], body + length
-    is_partial = partial
-    if partial and length < _FIRST_PARTIAL_BYTES:
-        raise Malformed(f"first partial chunk of {length} octets")
+    head, end = _head(data, tag, body, body + length), body + length
+    is_partial, chunks = partial, 0
+    if partial and (length < _FIRST_PARTIAL_BYTES or tag not in _CONTAINERS):
+        raise Malformed(f"packet {tag} with a first partial chunk of {length} octets")
     while partial:
         chunk, length, partial = _new_length(data, end)
-        end = chunk + length
+        end, chunks = chunk + length, chunks + 1
         _need(data, end)
+        if chunks > _MAX_CHUNKS:
+            raise Malformed(f"packet {tag} in more than {_MAX_CHUNKS} chunks")
     return Packet(tag, start, end, head, is_partial)
 
 
@@ -89,13 +106,17 @@ def _new_length(data: bytes, offset: int) -> tuple[int, int, bool]:
 
 def _old_format(data: bytes, start: int, tag: int, length_type: int) -> Packet:
     if length_type == 3:  # indeterminate length (RFC 9580 §4.2.2): up to the end of the data
-        return Packet(tag, start, len(data), data[start + 1 :])
+        return Packet(tag, start, len(data), _head(data, tag, start + 1, len(data)))
     octets = 1 << length_type
     body = start + 1 + octets
     _need(data, body)
     end = body + int.from_bytes(data[start + 1 : body])
     _need(data, end)
-    return Packet(tag, start, end, data[body:end])
+    return Packet(tag, start, end, _head(data, tag, body, end))
+
+
+def _head(data: bytes, tag: int, start: int, end: int) -> bytes:
+    return data[start : min(end, start + _HEAD_BYTES) if tag in _CONTAINERS else end]
 
 
 def _need(data: bytes, end: int) -> None:
@@ -110,7 +131,7 @@ def fingerprint(key: Packet) -> str:
     """Upper-case hex fingerprint of a key packet (RFC 9580 §5.5.4); empty for versions we do not know."""
     version = key.head[0] if key.head else 0
     length = len(key.head)
-    if version == 4:
+    if version == 4 and length <= _MAX_V4_KEY_OCTETS:
         data = b"\x99" + length.to_bytes(2) + key.head
         return hashlib.sha1(data, usedforsecurity=False).hexdigest().upper()
     if version == 6:
@@ -168,13 +189,15 @@ class EncryptedMessage:
 def encrypted_message(data: bytes) -> EncryptedMessage:
     """The outside of an encrypted message: PKESK and SKESK, then one SEIPD, and nothing else.
 
-    Markers and padding are skipped (RFC 9580 §10.3). SED (tag 9) and LibrePGP's OCB (tag 20) do not count.
+    Markers are skipped (RFC 9580 §5.8); padding is not, because outside of the encryption anything readable
+    could stand in it. SED (tag 9) and LibrePGP's OCB (tag 20) do not count.
 
     Raises:
         Malformed: it is anything else: signed, compressed, literal, truncated, or followed by more.
     """
-    packets = [packet for packet in walk(data) if packet.tag not in {MARKER, PADDING}]
-    if not packets or packets[-1].tag != SEIPD or not packets[-1].head:
+    found = islice(walk(data), _MAX_MESSAGE_PACKETS)
+    packets = [packet for packet in found if (packet.tag, packet.head) != (MARKER, b"PGP")]
+    if not packets or packets[-1].tag != SEIPD or not packets[-1].head or packets[-1].end < len(data):
         raise Malformed("it does not end with integrity-protected encrypted data")
     keys = packets[:-1]
     if any(packet.tag not in {PKESK, SKESK} for packet in keys):

@@ -1,0 +1,32 @@
+"""Decides which recipients share an encrypted copy.
+
+A ciphertext shows the key IDs of everybody who can read it. So only those share one who know of each other
+anyway, because they stand in To or Cc; everybody else gets a copy and a transaction of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from relay.message import Admission, Rule
+
+
+def plan(admissions: tuple[Admission, ...], named: frozenset[str]) -> tuple[tuple[Admission, ...], ...]:
+    """The recipients of each copy, in the order in which they were accepted.
+
+    Args:
+        admissions: the recipients to encrypt for.
+        named: `Address.key` of everybody in To and Cc, as `recipients_named` reads them.
+    """
+    groups: dict[Hashable, list[Admission]] = {}
+    for admission in admissions:
+        key = admission.recipient.key
+        # Two spellings of one mailbox are one person, who learns nothing from a shared copy.
+        who = "named" if key in named else ("alone", key)
+        groups.setdefault((who, _shape(admission.rule)), []).append(admission)
+    return tuple(tuple(group) for group in groups.values())
+
+
+def _shape(rule: Rule) -> tuple[Hashable, ...]:
+    """The settings of a rule that change what a copy looks like: different ones cannot share it."""
+    return ()

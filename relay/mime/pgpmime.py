@@ -1,0 +1,106 @@
+"""Builds PGP/MIME (RFC 3156 §4) and clear copies around the sender's bytes; what was sent is never rewritten.
+
+What is encrypted is the body behind its own Content-* fields; all other fields stay outside as they were.
+"""
+
+from __future__ import annotations
+
+import codecs
+import secrets
+
+from relay.mime.checks import check_clear
+from relay.mime.complete import strip
+from relay.mime.headers import Message, serialise
+
+_CHUNK_BYTES = 1 << 20
+_PART_ONE = (
+    b"Content-Type: application/pgp-encrypted\r\n"
+    b"Content-Description: PGP/MIME version identification\r\n"
+    b"\r\n"
+    b"Version: 1\r\n"
+)
+_PART_TWO = (
+    b'Content-Type: application/octet-stream; name="encrypted.asc"\r\n'
+    b"Content-Description: OpenPGP encrypted message\r\n"
+    b'Content-Disposition: inline; filename="encrypted.asc"\r\n'
+    b"\r\n"
+)
+"""Fixed words: the names of the sender's files are inside. No Content-Transfer-Encoding: 7bit is the default,
+and clients stumble over it here."""
+
+
+def payload(message: Message) -> bytes:
+    """The MIME entity to encrypt: the Content-* fields as they are, an empty line, the body as it is.
+
+    A message without Content-Type gets one inside, because clients take decrypted data that does not begin
+    with it for something other than a MIME entity.
+    """
+    fields = [field for field in message.fields if field.is_structural and field.name != "mime-version"]
+    return b"".join([_missing_type(message), serialise(fields), b"\r\n", message.body])
+
+
+def wrap(message: Message, armored: bytes, *, boundary: str, received: bytes) -> tuple[bytes, bytes]:
+    """The encrypted copy: outer header section (without the empty line) and body.
+
+    Args:
+        message: completed and stripped, as it was given to `payload`.
+        armored: the encrypted payload; LF line ends become CRLF.
+        received: the relay's own trace field, ended by CRLF.
+    """
+    outside = [field.raw for field in message.fields if not field.is_structural]
+    kind = (
+        "MIME-Version: 1.0\r\n"
+        'Content-Type: multipart/encrypted; protocol="application/pgp-encrypted";\r\n'
+        f'\tboundary="{boundary}"\r\n'
+    ).encode("ascii")
+    line = b"--" + boundary.encode("ascii")
+    body = [line, b"\r\n", _PART_ONE, b"\r\n", line, b"\r\n", _PART_TWO]
+    body += [*_crlf(armored), b"\r\n", line, b"--\r\n"]
+    return b"".join([received, *outside, kind]), b"".join(body)
+
+
+def released(message: Message, *, received: bytes) -> tuple[bytes, bytes]:
+    """The copy that leaves in clear: header section (without the empty line) and body, byte for byte.
+
+    Raises:
+        MessageRefused: a line is longer than mail in clear may have.
+    """
+    check_clear(message)
+    return received + serialise(strip(message, sealed=False).fields), message.body
+
+
+def new_boundary() -> str:
+    """A random boundary of 40 characters that no base64 line begins with (RFC 2046 §5.1.1)."""
+    return f"=_{secrets.token_hex(19)}"
+
+
+def _missing_type(message: Message) -> bytes:
+    """The Content-Type that RFC 2045 §5.2 implies; for 8-bit text what it most likely is."""
+    if message.get("content-type"):
+        return b""
+    if message.get("content-transfer-encoding"):
+        return b"Content-Type: text/plain\r\n"
+    if message.body.isascii():
+        return b"Content-Type: text/plain; charset=us-ascii\r\n"
+    charset = b"utf-8" if _is_utf8(message.body) else b"unknown-8bit"  # RFC 1428 §3
+    return b"Content-Type: text/plain; charset=" + charset + b"\r\nContent-Transfer-Encoding: 8bit\r\n"
+
+
+def _is_utf8(data: bytes) -> bool:
+    """Piece by piece, so that the text never stands in memory a second time as a whole."""
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for start in range(0, len(data), _CHUNK_BYTES):
+            decoder.decode(data[start : start + _CHUNK_BYTES])
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _crlf(armored: bytes) -> list[bytes]:
+    """The armour in pieces with CRLF line ends; one that already has a CR is left for the self-check."""
+    if b"\r" in armored:
+        return [armored]
+    starts = range(0, len(armored), _CHUNK_BYTES)
+    return [armored[start : start + _CHUNK_BYTES].replace(b"\n", b"\r\n") for start in starts]

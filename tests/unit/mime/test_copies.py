@@ -1,0 +1,51 @@
+"""Tests of `relay.mime.copies`."""
+
+from __future__ import annotations
+
+from relay.address import parse_mailbox
+from relay.message import Admission, Rule
+from relay.mime.copies import plan
+
+
+def _admissions(*addresses: str) -> tuple[Admission, ...]:
+    return tuple(Admission(parse_mailbox(text), Rule("policy.default")) for text in addresses)
+
+
+def _planned(addresses: list[str], named: set[str]) -> list[list[str]]:
+    copies = plan(_admissions(*addresses), frozenset(named))
+    return [[admission.recipient.text for admission in copy] for copy in copies]
+
+
+def test_plan_named_recipients_share_one_copy() -> None:
+    """Recipients in To and Cc get one ciphertext together (B-04)."""
+    assert [["a@x.example", "b@x.example"]] == _planned(
+        ["a@x.example", "b@x.example"], {"a@x.example", "b@x.example"}
+    )
+
+
+def test_plan_each_bcc_recipient_gets_a_copy_alone() -> None:
+    """Who is not named shares a copy with nobody (B-02)."""
+    assert [["b1@x.example"], ["a@x.example", "c@x.example"], ["b2@x.example"]] == _planned(
+        ["b1@x.example", "a@x.example", "b2@x.example", "c@x.example"], {"a@x.example", "c@x.example"}
+    )
+
+
+def test_plan_two_spellings_of_one_mailbox_share_a_copy() -> None:
+    """The same mailbox twice is one recipient of one copy."""
+    assert [["B@x.example", "b@X.example"]] == _planned(["B@x.example", "b@X.example"], set())
+
+
+def test_plan_compares_addresses_not_text() -> None:
+    """A Bcc in another spelling than in To is no Bcc (B-01)."""
+    assert [["A@BÜCHER.example", "c@x.example"]] == _planned(
+        ["A@BÜCHER.example", "c@x.example"], {"a@xn--bcher-kva.example", "c@x.example"}
+    )
+
+
+def test_plan_keeps_every_admission_once() -> None:
+    """No recipient is lost and none gets two copies."""
+    admissions = _admissions(*(f"u{number}@x.example" for number in range(50)))
+
+    copies = plan(admissions, frozenset(f"u{number}@x.example" for number in range(0, 50, 2)))
+
+    assert sorted(map(str, admissions)) == sorted(str(admission) for copy in copies for admission in copy)
