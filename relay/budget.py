@@ -15,11 +15,12 @@ from contextlib import asynccontextmanager
 from relay.errors import OverMemory, TooManyCopies
 
 UPLOAD_FACTOR = 2
-"""Peak of receiving, in message sizes: the blocks and the joined message."""
+"""Peak of receiving and looking at a message, in message sizes: the message and its body cut out of it."""
 
-ENCRYPT_FACTOR = 6
-"""Peak of encrypting and forwarding one copy, in message sizes: payload, ciphertext (1.4) as the engine gives
-it, as a message, and as it is quoted for the wire, in this process and in a worker."""
+ENCRYPT_FACTOR = 9
+"""Peak of encrypting and forwarding one copy, in message sizes: in this process the payload, the armour and
+the message around it (1.4 each) and what the self-check decodes; in a worker the payload, the ciphertext and
+its armour. Measured by the memory test."""
 
 COPY_FACTOR = 2
 """What each further copy adds: all ciphertexts exist before any content is sent."""

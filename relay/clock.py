@@ -1,4 +1,4 @@
-"""The real time (`relay.pipeline.Clock`)."""
+"""The real time (`relay.seams.Clock`)."""
 
 from __future__ import annotations
 

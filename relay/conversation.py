@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from relay import senders
-from relay.errors import BadSequence, DeliveryIncomplete
+from relay.errors import BadSequence, DeliveryIncomplete, RelayError
 from relay.message import Address, Client, Login, MailOptions, Offers
 from relay.pipeline import Ground, Parts, Transaction, aside
 
@@ -63,8 +63,12 @@ class Conversation:
     async def mail(self, client: Client, id: str, sender: Address | None, options: MailOptions) -> None:
         """Opens a transaction here and on the next hop, whose refusal is the client's. Raises RelayError."""
         await self.reset()
-        senders.check_sender(client.login, sender)
-        front = await self._session.start(sender, options)
+        try:
+            senders.check_sender(client.login, sender)
+            front = await self._session.start(sender, options)
+        except RelayError as refusal:
+            self._record_refusal("sender_refused", id, refusal, sender=str(sender or "<>"))
+            raise
         self._transaction = Transaction(
             self._line.parts, self._line.ground, client, id, sender, options, self._session, front
         )
@@ -87,8 +91,10 @@ class Conversation:
             earlier = await delivery.begin(key)
             await transaction.relay(content, earlier)
             delivery.succeeded(admission.recipient for admission in transaction.admissions)
-        except DeliveryIncomplete as exc:
-            delivery.incomplete(exc.delivered)
+        except RelayError as refusal:
+            if isinstance(refusal, DeliveryIncomplete):
+                delivery.incomplete(refusal.delivered)
+            self._record_refusal("message_refused", transaction.id, refusal, bytes=len(content))
             raise
         finally:
             delivery.ended()
@@ -121,6 +127,18 @@ class Conversation:
             self._delivery.unknown()
         await self.reset()
         await self._session.close()
+
+    def _record_refusal(self, event: str, id: str, refusal: RelayError, **facts: str | int) -> None:
+        """What the client reads names no library and no host; the log does."""
+        reply = refusal.reply()
+        self._line.ground.journal.record(
+            event,
+            id=id,
+            reply=f"{reply.code} {reply.enhanced}",
+            error=type(refusal).__name__,
+            detail=refusal.detail,
+            **facts,
+        )
 
     def _open(self) -> Transaction:
         if self._transaction is None:

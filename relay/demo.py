@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import email
 import ipaddress
 import mailbox
 import os
@@ -113,7 +112,7 @@ def _stage() -> Iterator[_Stage]:
     try:
         _write_certificate(home)
         _make_recipients(stage)
-        users.write(home / "users.passwd", _LOGIN, stage.password)
+        users.write(home / "users.passwd", _LOGIN, stage.password, senders=("*",))
         yield stage
     finally:
         _gpg(stage, "gpgconf", "--kill", "all")
@@ -178,8 +177,8 @@ async def _demonstrate(stage: _Stage, *, once: bool) -> int:
         path = stage.home / "relay.yaml"
         path.write_text(_CONFIG.format(home=stage.home, next_hop=next_hop_port, **stage.ports))
         config = load(path, os.environ)
-        start_logging(json_lines=False, level=config.log.level.value)
-        async with app.running(config, path) as relay:
+        start_logging(json_lines=False, level=config.log.level)
+        async with app.running(config) as relay:
             await asyncio.to_thread(_send, stage)
             await asyncio.to_thread(_show, stage)
             if not once:
@@ -217,7 +216,7 @@ def _send(stage: _Stage) -> None:
     context = ssl.create_default_context(cafile=str(stage.home / "tls.crt"))
     with smtplib.SMTP_SSL("localhost", stage.ports["implicit"], context=context) as client:
         client.login(_LOGIN, stage.password)
-        client.sendmail(_AUTHOR, _RECIPIENTS[0], text.encode(), mail_options=["BODY=8BITMIME"])
+        client.sendmail(_AUTHOR, _RECIPIENTS[0], text.replace("\n", "\r\n").encode(), mail_options=["BODY=8BITMIME"])
 
 
 def _show(stage: _Stage) -> None:
@@ -229,8 +228,13 @@ def _show(stage: _Stage) -> None:
     _heading("What the next hop got")
     click.echo(received.decode("ascii"))
     _heading(f"What {_RECIPIENTS[0]} reads (gpg --decrypt)")
-    armored = email.message_from_bytes(received).get_payload(1).get_payload(decode=True)
-    click.echo(_gpg(stage, "gpg", "--decrypt", stdin=armored).decode())
+    click.echo(_gpg(stage, "gpg", "--decrypt", stdin=_armored(received)).decode())
+
+
+def _armored(received: bytes) -> bytes:
+    """The OpenPGP message inside a PGP/MIME message."""
+    start = received.index(b"-----BEGIN PGP MESSAGE-----")
+    return received[start : received.index(b"-----END PGP MESSAGE-----") + 25]
 
 
 def _heading(text: str) -> None:

@@ -183,6 +183,13 @@ class NeedsEightBit(RelayError):
     template = "The message needs 8BITMIME, which the next mail server does not offer"
 
 
+class NeedsSmtpUtf8(RelayError):
+    """An address or the outer header is not ASCII and the next hop cannot take that (RFC 6531 §3.5)."""
+
+    code, status = 553, "6.7"
+    template = "The message or an address needs SMTPUTF8, which the next mail server does not offer"
+
+
 class MessageTooLarge(RelayError):
     """Larger than the relay or the next hop accepts, encryption included (RFC 1870 §6)."""
 
@@ -425,13 +432,6 @@ class TooManyLogins(RelayError):
     template = "Too many failed logins; try again in some minutes"
 
 
-class TlsUnavailable(RelayError):
-    """There is no usable certificate just now (RFC 3207 §4)."""
-
-    code, status = 454, "7.0"
-    template = "TLS is not available just now"
-
-
 class NeedsUtf8(RelayError):
     """A non-ASCII address in a transaction without SMTPUTF8 (RFC 6531 §3.5)."""
 
@@ -440,7 +440,7 @@ class NeedsUtf8(RelayError):
 
 
 class TooManyRecipients(RelayError):
-    """More recipients than `limits.recipients`; the client sends the rest separately (RFC 5321 §4.5.3.1.10)."""
+    """More recipients than `limits.recipients`; the client sends the others later (RFC 5321 §4.5.3.1.10)."""
 
     code, status = 452, "5.3"
     template = "Too many recipients; send the message to the others separately"

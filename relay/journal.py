@@ -27,7 +27,7 @@ _WARNINGS = ("_failed", "_broken", "_refused", "_kept", "unexpected")
 
 
 class LogJournal:
-    """Writes events to the logger `relay` (`relay.pipeline.Journal`)."""
+    """Writes events to the logger `relay` (`relay.seams.Journal`)."""
 
     def __init__(self) -> None:
         self._log = logging.getLogger(_LOGGER)

@@ -16,7 +16,7 @@ from relay.errors import KeySourceUnavailable
 from relay.message import Address, Answer, Certificate, Lookup, LookupResult, Rule, Verdict
 
 if TYPE_CHECKING:
-    from relay.pipeline import Clock, KeyJudge, KeySource
+    from relay.seams import Clock, KeyJudge, KeySource
 
 _MAX_FAILING = 10_000
 """Addresses whose outage is remembered; past that the oldest is forgotten, which only defers it longer."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from relay.pipeline import Clock
+    from relay.seams import Clock
 
 _KEEP_SECONDS = 3600.0
 """Clients retry within minutes; an identical mail sent on purpose an hour later is delivered."""

@@ -40,15 +40,7 @@ if TYPE_CHECKING:
     from relay.mime.packets import EncryptedMessage
     from relay.outcomes import Outcomes
     from relay.policy import Policy
-    from relay.seams import Authenticator as Authenticator
-    from relay.seams import Clock as Clock
-    from relay.seams import Engine as Engine
-    from relay.seams import HopSession as HopSession
-    from relay.seams import HopTransaction as HopTransaction
-    from relay.seams import Journal as Journal
-    from relay.seams import KeyJudge as KeyJudge
-    from relay.seams import KeySource as KeySource
-    from relay.seams import NextHop as NextHop
+    from relay.seams import Authenticator, Clock, Engine, HopSession, HopTransaction, Journal, NextHop
 
 _LARGE_BYTES = 256 * 1024
 """Above this, slicing and checking leave the event loop for a thread."""
@@ -158,10 +150,10 @@ class Transaction:
         encrypted = await aside(len(message.body), detect.already_encrypted, message)
         if encrypted:
             self._require_covered(encrypted)
-            return _shares([Share(Treatment.PASS_THROUGH, tuple(self.admissions), encrypted)], delivered)
+            return _shares([Share(Treatment.KEEP, tuple(self.admissions), encrypted)], delivered)
         plan = decision.plan(self.admissions, tuple(self.strict_refusals))
         if plan.clear:
-            checks.check_clear(message)
+            await aside(len(message.body), checks.check_clear, message)
         groups = copies.plan(plan.encrypted, authors.recipients_named(message))
         sealed = [Share(Treatment.SEAL, group) for group in groups]
         return _shares([*sealed, Share(Treatment.RELEASE, plan.clear)], delivered)
@@ -177,13 +169,14 @@ class Transaction:
 
     async def _protect(self, message: Message, share: Share) -> Outgoing:
         """One copy, ready to leave. The only ways out are ciphertext that was checked and a released rule."""
+        size = len(message.body)
         recipients = tuple(admission.recipient for admission in share.admissions)
         received = self._received(message, recipients)
         if share.treatment is Treatment.SEAL:
             return await self._seal(message, share.admissions, recipients, received)
-        if share.treatment is Treatment.PASS_THROUGH and share.encrypted:
-            return self._pass(message, share.encrypted, recipients, received)
-        return self._release(message, share.admissions, recipients, received)
+        if share.treatment is Treatment.KEEP and share.encrypted:
+            return await aside(size, self._pass, message, share.encrypted, recipients, received)
+        return await aside(size, self._release, message, share.admissions, recipients, received)
 
     async def _seal(
         self, message: Message, group: tuple[Admission, ...], recipients: tuple[Address, ...], received: bytes
@@ -335,7 +328,7 @@ class Treatment(Enum):
     """How a copy leaves."""
 
     SEAL = "encrypted by the relay"
-    PASS_THROUGH = "encrypted by the client"
+    KEEP = "encrypted by the client"
     RELEASE = "in clear"
 
 

@@ -1,0 +1,371 @@
+"""The composition root: builds every part from the configuration, starts, reloads, drains and stops them.
+
+Nothing here decides about a message. A reload builds the new parts completely before the old ones are let go,
+so a bad configuration changes nothing; transactions that run keep the parts they began with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import os
+import resource
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from relay.authenticators import FileAuth, NextHopAuth, NoAuth
+from relay.budget import Budget
+from relay.clock import SystemClock
+from relay.config import Config, ConfigInvalid, DirectorySource, Endpoint, KeySourceSettings, load
+from relay.conversation import Pipeline
+from relay.errors import KeySourceUnavailable
+from relay.journal import LogJournal, start_logging
+from relay.keys import directory, gnupg
+from relay.lookup import KeyFinder
+from relay.message import Certificate
+from relay.nexthop.hop import SmtpNextHop
+from relay.nexthop.settings import NextHopSettings
+from relay.nexthop.settings import Tls as HopTls
+from relay.openpgp.engine import EngineUnavailable
+from relay.openpgp.gnupg import GnupgEngine
+from relay.openpgp.judge import Judge
+from relay.openpgp.sequoia import SequoiaEngine
+from relay.outcomes import Outcomes
+from relay.pipeline import Ground, Parts
+from relay.seams import Authenticator, Clock, Engine, Journal, KeySource
+from relay.server import settings as edge
+from relay.server import users
+from relay.server.limits import Connections, Logins
+from relay.server.listener import Server
+from relay.server.parts import Parts as EdgeParts
+from relay.server.tls import ReloadingContext
+
+_PR_SET_DUMPABLE = 4
+"""prctl(2): no core dumps and no reading of our memory by other processes of the same user."""
+
+_M_MMAP_THRESHOLD = -3
+"""mallopt(3): blocks from this size on are mapped one by one, and unmapped when they are freed."""
+
+_LARGE_BLOCK_BYTES = 1 << 18
+
+
+class LoadedSource(KeySource, Protocol):
+    """A key source of this version: it can be read again and listed."""
+
+    async def load(self) -> None:
+        """Reads everything anew. Raises KeySourceUnavailable."""
+
+    async def all(self) -> list[Certificate]:
+        """Every certificate. Raises KeySourceUnavailable."""
+
+
+class ClosingEngine(Engine, Protocol):
+    """An engine with processes behind it."""
+
+    async def close(self) -> None:
+        """Ends them."""
+
+
+# --------------------------------------------------------------------------- building
+
+
+def build_keys(config: Config, clock: Clock, journal: Journal) -> dict[str, LoadedSource]:
+    """Every key source by its name; nothing is read yet."""
+    return {name: _source(name, settings, clock, journal) for name, settings in config.keys.items()}
+
+
+def _source(name: str, settings: KeySourceSettings, clock: Clock, journal: Journal) -> LoadedSource:
+    if isinstance(settings, DirectorySource):
+        return directory.DirectorySource(name, settings.path, clock, journal)
+    return gnupg.GnupgSource(name, settings.home, clock, journal)
+
+
+def build_engine(config: Config, scratch: Path) -> ClosingEngine:
+    """The engine; `scratch` is a private directory for GnuPG's."""
+    return GnupgEngine(scratch) if config.engine == "gnupg" else SequoiaEngine()
+
+
+def build_next_hop(config: Config, clock: Clock, journal: Journal) -> SmtpNextHop:
+    """The next hop; nothing is connected yet."""
+    return SmtpNextHop(next_hop_settings(config), journal, clock)
+
+
+def next_hop_settings(config: Config) -> NextHopSettings:
+    """What the next hop needs to know; two equal ones need no new connection."""
+    hop, login = config.next_hop, config.next_hop_login
+    return NextHopSettings(
+        host=hop.address.host,
+        port=hop.address.port,
+        hostname=config.hostname,
+        tls=HopTls(hop.tls),
+        ca_file=hop.ca_file,
+        username=login.username if login else None,
+        password=login.password if login else None,
+        client_login=config.auth.type == "next-hop",
+        connections_per_message=hop.connections_per_message,
+        max_connections=hop.connections,
+    )
+
+
+def build_authenticator(config: Config) -> Authenticator:
+    """Who judges logins. Raises OSError or ValueError for a bad users file."""
+    if config.auth.type == "next-hop":
+        return NextHopAuth()
+    if config.auth.type == "users" and config.auth.users:
+        return FileAuth(users.load(config.auth.users.file))
+    return NoAuth()
+
+
+# --------------------------------------------------------------------------- running
+
+
+class Relay:
+    """The running relay.
+
+    Args:
+        config: checked; its file is read again on SIGHUP.
+        scratch: a private directory that lives as long as the relay.
+    """
+
+    def __init__(self, config: Config, scratch: Path, journal: Journal, clock: Clock) -> None:
+        self._config = config
+        self._scratch = scratch
+        self._journal = journal
+        self._clock = clock
+        self._engine = build_engine(config, scratch)
+        self._retired: list[ClosingEngine] = []
+        self._next_hop = build_next_hop(config, clock, journal)
+        self._judge = Judge()
+        self._finder = KeyFinder({}, self._judge, clock)
+        ground = Ground(Budget(config.limits.memory_bytes), Outcomes(clock), journal, clock)
+        self._line = Pipeline(self._line_parts(config, build_authenticator(config)), ground)
+        self._server = Server(self._edge_parts(config))
+        self._tasks: list[asyncio.Task[None]] = []
+        self._stopped = asyncio.Event()
+        self._reloading = asyncio.Lock()
+
+    # ----------------------------------------------------------------- start and stop
+
+    async def start(self) -> None:
+        """Reads the keys, opens the ports, and says so. Raises OSError for a port that cannot be bound."""
+        await self._load_keys(self._config)
+        self._line.parts = replace(self._line.parts, finder=self._finder)
+        self._background(self._next_hop.refresh())
+        if self._context:
+            self._background(self._context.watch(self._clock))
+        for listener in self._config.listen:
+            endpoint = _endpoint(listener.address, listener.tls, auth=self._config.auth.type != "none")
+            port = await self._server.open(endpoint)
+            shown = replace(listener.address, port=port)
+            self._journal.record("listening", address=str(shown), tls=listener.tls)
+        self._journal.record("ready", hostname=self._config.hostname, engine=self._config.engine)
+
+    def stop(self) -> None:
+        """Begins to stop; `until_stopped` returns after the drain."""
+        self._stopped.set()
+
+    async def until_stopped(self) -> None:
+        """Serves until SIGTERM, SIGINT or `stop`; SIGHUP reloads."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self.stop)
+        loop.add_signal_handler(signal.SIGINT, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._background(self.reload()))
+        try:
+            await self._stopped.wait()
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+
+    async def close(self) -> None:
+        """Lets messages under way finish within `limits.drain_seconds`, then ends everything."""
+        self._journal.record("stopping", drain_seconds=self._config.limits.drain_seconds)
+        await self._server.shutdown(self._config.limits.drain_seconds)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._next_hop.close()
+        for engine in (*self._retired, self._engine):
+            await engine.close()
+        self._journal.record("stopped")
+
+    def _background(self, work: Coroutine[object, object, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.append(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        """A background task that died is a bug; it is reported, and the relay goes on."""
+        if task in self._tasks:
+            self._tasks.remove(task)
+        if not task.cancelled() and (error := task.exception()):
+            self._journal.record("background_task_failed", error=type(error).__name__)
+
+    # ----------------------------------------------------------------- reload
+
+    async def reload(self) -> None:
+        """Reads configuration, keys and certificates again; a bad configuration changes nothing."""
+        async with self._reloading:
+            try:
+                config = await asyncio.to_thread(load, self._config.file, os.environ)
+                await self._adopt(config, await self._changed_authenticator(config))
+            except ConfigInvalid as exc:
+                for problem in exc.problems:
+                    self._journal.record("config_refused", problem=str(problem))
+            except (OSError, ValueError, EngineUnavailable) as exc:
+                self._journal.record("config_refused", problem=f"{type(exc).__name__}: {exc}")
+
+    async def _adopt(self, config: Config, authenticator: Authenticator) -> None:
+        """Everything new is built before anything old goes."""
+        engine = build_engine(config, self._scratch) if config.engine != self._config.engine else None
+        next_hop = self._changed_next_hop(config)
+        await self._load_keys(config)
+        if self._context:
+            await asyncio.to_thread(self._context.refresh, force=True)
+        old_hop = self._next_hop
+        if engine:
+            self._retired.append(self._engine)  # transactions may still use it
+            self._engine = engine
+        if next_hop:
+            self._next_hop = next_hop
+            self._background(next_hop.refresh())
+        self._line.parts = self._line_parts(config, authenticator)
+        self._server.parts = replace(self._server.parts, settings=_edge_settings(config))
+        self._report_restart(config)
+        self._config = config
+        start_logging(json_lines=config.log.format == "json", level=config.log.level)
+        self._journal.record("reloaded")
+        if next_hop:
+            await old_hop.close()
+
+    async def _changed_authenticator(self, config: Config) -> Authenticator:
+        """The present one where nothing changed: the file of users is read again whenever it changes."""
+        if config.auth == self._config.auth:
+            return self._line.parts.authenticator
+        return await asyncio.to_thread(build_authenticator, config)
+
+    def _changed_next_hop(self, config: Config) -> SmtpNextHop | None:
+        """A new one if its settings changed; the present one keeps its connections otherwise."""
+        if next_hop_settings(config) == self._next_hop.settings:
+            return None
+        return build_next_hop(config, self._clock, self._journal)
+
+    def _report_restart(self, config: Config) -> None:
+        """Names what a reload cannot change."""
+        before, after = self._config, config
+        changed = {
+            "listen": before.listen != after.listen,
+            "tls": before.tls != after.tls,
+            "limits.memory_bytes": before.limits.memory_bytes != after.limits.memory_bytes,
+            "auth.type": before.auth.type != after.auth.type,
+        }
+        for name in (name for name, is_changed in changed.items() if is_changed):
+            self._journal.record("restart_needed", setting=name)
+
+    # ----------------------------------------------------------------- parts
+
+    async def _load_keys(self, config: Config) -> None:
+        """New sources behind the finder. One that cannot be read is reported and stays unavailable."""
+        sources = build_keys(config, self._clock, self._journal)
+        for name, source in sources.items():
+            try:
+                await source.load()
+            except KeySourceUnavailable as exc:
+                self._journal.record("key_source_failed", source=name, reason=str(exc))
+        self._finder = KeyFinder(sources, self._judge, self._clock, self._finder.failing_since)
+
+    def _line_parts(self, config: Config, authenticator: Authenticator) -> Parts:
+        return Parts(
+            hostname=config.hostname,
+            policy=config.policy,
+            finder=self._finder,
+            engine=self._engine,
+            next_hop=self._next_hop,
+            authenticator=authenticator,
+        )
+
+    def _edge_parts(self, config: Config) -> EdgeParts:
+        files = config.tls
+        self._context = ReloadingContext(files.certificate, files.key, self._journal) if files else None
+        return EdgeParts(
+            settings=_edge_settings(config),
+            line=self._line,
+            budget=self._line.ground.budget,
+            journal=self._journal,
+            connections=Connections(),
+            logins=Logins(self._clock),
+            context=self._context,
+        )
+
+
+def _edge_settings(config: Config) -> edge.Settings:
+    limits = config.limits
+    return edge.Settings(
+        hostname=config.hostname,
+        limits=edge.Limits(
+            message_bytes=limits.message_bytes,
+            recipients=limits.recipients,
+            connections=limits.connections,
+            connections_per_client=limits.connections_per_client,
+        ),
+    )
+
+
+def _endpoint(address: Endpoint, tls: str, *, auth: bool) -> edge.Endpoint:
+    return edge.Endpoint(address.host, address.port, address.path, edge.Tls(tls), auth)
+
+
+@contextlib.asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Relay]:
+    """A started relay, drained and closed at the end."""
+    with tempfile.TemporaryDirectory(prefix="relay-") as scratch:
+        relay = Relay(config, Path(scratch), LogJournal(), SystemClock())
+        try:
+            await relay.start()
+            yield relay
+        finally:
+            await relay.close()
+
+
+def run(path: Path) -> int:
+    """`relay run`: serves until SIGTERM or SIGINT.
+
+    Returns:
+        0 after a stop that was asked for, 1 where it could not start.
+
+    Raises:
+        ConfigInvalid: nothing was opened.
+    """
+    config = load(path, os.environ)
+    _harden()
+    start_logging(json_lines=config.log.format == "json", level=config.log.level)
+    try:
+        asyncio.run(_serve(config))
+    except (OSError, ValueError, EngineUnavailable) as exc:
+        LogJournal().record("start_failed", reason=str(exc))
+        return 1
+    return 0
+
+
+async def _serve(config: Config) -> None:
+    async with running(config) as relay:
+        await relay.until_stopped()
+
+
+def _harden() -> None:
+    """Keeps plaintext in memory out of core dumps and other processes (RFC 9580 §13.14).
+
+    It also makes glibc give large blocks back at once: by default it learns to keep them, and the process
+    would hold on to what the memory budget believes to be free.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        libc = ctypes.CDLL(None)
+        libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+        with contextlib.suppress(AttributeError):  # not glibc
+            libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)

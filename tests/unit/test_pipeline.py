@@ -1,0 +1,514 @@
+"""Tests of `relay/pipeline.py`: the line with real mail, keys and engine, and faults at every step."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field, replace
+
+import pysequoia
+import pytest
+
+from relay.address import parse_mailbox
+from relay.budget import Budget
+from relay.errors import (
+    BadAddress,
+    DeliveryIncomplete,
+    EncryptionFailed,
+    KeyLookupFailed,
+    KeyMissing,
+    KeySourceUnavailable,
+    KeyUnusable,
+    LoopDetected,
+    MessageRefused,
+    MixedRefused,
+    NextHopRefused,
+    NextHopUnavailable,
+    NotEncryptedForRecipient,
+    OutcomeUnknown,
+    RelayError,
+    SenderNotAllowed,
+)
+from relay.lookup import KeyFinder
+from relay.message import (
+    Address,
+    Certificate,
+    Client,
+    Encrypt,
+    Login,
+    MailOptions,
+    Mixed,
+    Released,
+    Sealed,
+    Verdict,
+)
+from relay.mime import armor, packets
+from relay.openpgp.judge import Judge
+from relay.openpgp.sequoia import SequoiaEngine
+from relay.outcomes import Outcomes
+from relay.pipeline import Ground, Parts, Transaction
+from relay.policy import Entry, Policy, parse_pattern
+from tests import keys
+from tests.fakes import FixedClock, ListJournal, ScriptedSession
+
+SENDER = parse_mailbox("sender@example.com")
+CLIENT = Client("conn", "192.0.2.1", "client.example", Login("sender"), "TLSv1.3 TLS_AES_256_GCM_SHA384")
+ALICE, BOB, V6 = "curve25519@example.com", "rsa3072@example.com", "v6@example.com"
+OTHER = pysequoia.Cert.from_bytes(keys.certificate("p256").data)
+MARKER = b"kX7pQv2mZt9LrB4sWc8N"
+
+
+def _content(to: str = ALICE, more: str = "") -> bytes:
+    header = f"From: sender@example.com\r\nTo: {to}\r\nSubject: hello\r\n{more}"
+    return header.encode() + b"Content-Type: text/plain\r\n\r\n" + MARKER + b"\r\n"
+
+
+class FixtureSource:
+    """A key source (`relay.seams.KeySource`) with every key fixture, which can be taken down."""
+
+    name = "folder"
+
+    def __init__(self) -> None:
+        self.down = False
+        self._certificates = {
+            fixture.name: keys.certificate(fixture.name, self.name) for fixture in keys.FIXTURES
+        }
+
+    async def find(self, address: Address) -> list[Certificate]:
+        if self.down:
+            raise KeySourceUnavailable("gone")
+        return [self._certificates[entry.name] for entry in keys.FIXTURES if entry.address.key == address.key]
+
+    async def find_fingerprint(self, fingerprint: str) -> list[Certificate]:
+        if self.down:
+            raise KeySourceUnavailable("gone")
+        return [entry for entry in self._certificates.values() if entry.fingerprint == fingerprint]
+
+
+class LyingEngine:
+    """An engine that returns what it was told to."""
+
+    def __init__(self, answer: Callable[[bytes, tuple[Verdict, ...]], bytes]) -> None:
+        self._answer = answer
+
+    async def encrypt(self, plaintext: bytes, keys: tuple[Verdict, ...]) -> bytes:
+        return self._answer(plaintext, keys)
+
+
+def _policy(**default: object) -> Policy:
+    entry = Entry(name="policy.default", encrypt=Encrypt.ALWAYS, keys=("folder",))
+    domains = [
+        ("clear.example", Entry(name="clear", encrypt=Encrypt.NEVER)),
+        ("maybe.example", Entry(name="maybe", encrypt=Encrypt.WHEN_POSSIBLE)),
+        ("split.example", Entry(name="split", mixed=Mixed.SPLIT)),
+        ("waits.example", Entry(name="waits", accept_encrypted=True)),
+    ]
+    return Policy.build(
+        replace(entry, **default), [(parse_pattern(name), entry) for name, entry in domains], []
+    )
+
+
+@dataclass
+class Line:
+    """A line with everything that a test may look at or break."""
+
+    engine: object
+    source: FixtureSource = field(default_factory=FixtureSource)
+    session: ScriptedSession = field(default_factory=ScriptedSession)
+    journal: ListJournal = field(default_factory=ListJournal)
+    clock: FixedClock = field(default_factory=FixedClock)
+    policy: Policy = field(default_factory=_policy)
+
+    async def begin(self, client: Client = CLIENT, sender: Address | None = SENDER) -> Transaction:
+        finder = KeyFinder({"folder": self.source}, Judge(), self.clock)
+        parts = Parts("relay.example", self.policy, finder, self.engine, None, None)  # type: ignore[arg-type]  # not used by a transaction
+        ground = Ground(Budget(1 << 26), Outcomes(self.clock), self.journal, self.clock)
+        front = await self.session.start(sender, MailOptions())
+        return Transaction(parts, ground, client, "conn-1", sender, MailOptions(), self.session, front)
+
+    async def send(self, content: bytes, *recipients: str, client: Client = CLIENT) -> Transaction:
+        transaction = await self.begin(client)
+        for recipient in recipients:
+            await transaction.admit(parse_mailbox(recipient))
+        await transaction.relay(content)
+        return transaction
+
+    @property
+    def leaked(self) -> bool:
+        """Whether anything in clear reached the next hop."""
+        return any(MARKER in copy.header + copy.body for copy in self.session.taken)
+
+
+@pytest.fixture
+async def line() -> AsyncIterator[Line]:
+    engine = SequoiaEngine(workers=1)
+    yield Line(engine)
+    await engine.close()
+
+
+def _decrypted(copy: Sealed | Released, name: str) -> bytes:
+    (block,) = armor.blocks(copy.body)
+    text = copy.body[block.start : block.end]
+    decryptor = pysequoia.Tsk.from_bytes(keys.secret(name)).decryptor()
+    return pysequoia.decrypt(text, decryptor=decryptor).bytes or b""
+
+
+# --------------------------------------------------------------------------- what a message becomes
+
+
+async def test_relay_encrypts_for_every_named_recipient_in_one_copy(line: Line) -> None:
+    """To and Cc share one ciphertext on the transaction of the client's own commands."""
+    await line.send(_content(f"{ALICE}, {BOB}"), ALICE, BOB)
+
+    (copy,) = line.session.taken
+    assert isinstance(copy, Sealed)
+    assert (ALICE, BOB) == tuple(map(str, copy.recipients))
+    assert b"Content-Type: text/plain\r\n\r\n" + MARKER + b"\r\n" == _decrypted(copy, "curve25519")
+    assert ["mail", f"rcpt:{ALICE}", f"rcpt:{BOB}", "data"] == line.session.dialogue
+
+
+async def test_relay_gives_each_bcc_recipient_a_copy_of_its_own(line: Line) -> None:
+    """Who stands in no field shares no ciphertext: key IDs would tell of them (B-02)."""
+    await line.send(_content(ALICE), ALICE, BOB, "p256@example.com")
+
+    assert [[ALICE], [BOB], ["p256@example.com"]] == [
+        [str(recipient) for recipient in copy.recipients] for copy in line.session.taken
+    ]
+    assert all(1 == len(copy.key_ids) for copy in line.session.taken if isinstance(copy, Sealed))
+
+
+async def test_relay_gives_all_copies_the_same_message_id_and_date(line: Line) -> None:
+    """Copies of one message are one message for everybody (M-15, M-16)."""
+    await line.send(_content(ALICE), ALICE, BOB)
+
+    ids = {
+        line_of
+        for copy in line.session.taken
+        for line_of in copy.header.split(b"\r\n")
+        if line_of.startswith((b"Message-ID:", b"Date:"))
+    }
+    assert 2 == len(ids)
+
+
+async def test_relay_mixes_key_versions_in_one_copy(line: Line) -> None:
+    """A v4 and a v6 recipient share a copy that both can read (P-17, P-19)."""
+    await line.send(_content(f"{BOB}, {V6}"), BOB, V6)
+
+    (copy,) = line.session.taken
+    assert MARKER in _decrypted(copy, "rsa3072")
+    assert MARKER in _decrypted(copy, "v6")
+
+
+async def test_relay_releases_where_the_rule_says_so(line: Line) -> None:
+    """`never`, and `when-possible` without a key, leave in clear with the rule's name."""
+    content = _content("a@clear.example, b@maybe.example")
+
+    await line.send(content, "a@clear.example", "b@maybe.example")
+
+    (copy,) = line.session.taken
+    assert isinstance(copy, Released)
+    assert "clear" == copy.rule
+    assert content.endswith(copy.body)
+    assert b"\r\nSubject: hello\r\n" in copy.header
+
+
+async def test_relay_split_sends_both_kinds(line: Line) -> None:
+    """With `mixed: split` the encrypted copy and the clear one both go out."""
+    line.policy = _policy(mixed=Mixed.SPLIT)
+
+    await line.send(_content(f"{ALICE}, a@clear.example"), ALICE, "a@clear.example")
+
+    assert [Sealed, Released] == [type(copy) for copy in line.session.taken]
+    assert ["a@clear.example"] == [str(recipient) for recipient in line.session.taken[1].recipients]
+
+
+async def test_relay_passes_what_the_client_encrypted(line: Line) -> None:
+    """A message encrypted to the recipient's key goes out byte for byte (D-01)."""
+    await line.send(_content(ALICE), ALICE)
+    (first,) = line.session.taken
+    line.session.taken.clear()
+
+    await line.send(first.header + b"\r\n" + first.body, ALICE)
+
+    (copy,) = line.session.taken
+    assert isinstance(copy, Sealed)
+    assert copy.passed_through
+    assert first.body == copy.body
+
+
+async def test_relay_refuses_what_was_encrypted_for_somebody_else(line: Line) -> None:
+    """A recipient whose key is known must be able to read it (D-08)."""
+    await line.send(_content(ALICE), ALICE)
+    (first,) = line.session.taken
+
+    with pytest.raises(NotEncryptedForRecipient):
+        await line.send(first.header + b"\r\n" + first.body, BOB)
+
+    assert [first] == line.session.taken
+
+
+async def test_relay_refuses_a_plain_message_that_a_rule_waited_for(line: Line) -> None:
+    """`accept_encrypted` admits a recipient without a key, for an encrypted message only."""
+    with pytest.raises(KeyMissing):
+        await line.send(_content("x@waits.example"), "x@waits.example")
+
+    assert not line.session.taken
+
+
+async def test_relay_skips_recipients_who_have_the_message(line: Line) -> None:
+    """A retry reaches the rest only, and never the client's own transaction with everybody in it."""
+    transaction = await line.begin()
+    for recipient in (ALICE, BOB):
+        await transaction.admit(parse_mailbox(recipient))
+
+    await transaction.relay(_content(f"{ALICE}, {BOB}"), frozenset({parse_mailbox(ALICE).key}))
+
+    assert [(BOB,)] == [tuple(map(str, copy.recipients)) for copy in line.session.taken]
+
+
+# --------------------------------------------------------------------------- refusals
+
+
+@pytest.mark.parametrize(
+    ("recipient", "error"),
+    [
+        ("nokey@example.com", KeyMissing),
+        ("expired-primary@example.com", KeyUnusable),
+        ("expired-subkey@maybe.example", None),
+        ("a%b@clear.example", BadAddress),
+        ('"a@b"@clear.example', BadAddress),
+    ],
+)
+async def test_admit_refuses_what_no_content_can_heal(
+    recipient: str, error: type[RelayError] | None, line: Line
+) -> None:
+    """Each recipient alone is refused at RCPT; the next hop never hears of it."""
+    transaction = await line.begin()
+
+    if error is None:
+        await transaction.admit(parse_mailbox(recipient))
+    else:
+        with pytest.raises(error):
+            await transaction.admit(parse_mailbox(recipient))
+
+    assert (error is None) == (f"rcpt:{recipient}" in line.session.dialogue)
+
+
+@pytest.mark.parametrize("domain", ["example.com", "maybe.example"])
+async def test_admit_with_the_source_down_is_temporary(domain: str, line: Line) -> None:
+    """An outage is 451 under `always` and under `when-possible`."""
+    line.source.down = True
+    transaction = await line.begin()
+
+    with pytest.raises(KeyLookupFailed):
+        await transaction.admit(parse_mailbox(f"x@{domain}"))
+
+    assert not transaction.admissions
+
+
+async def test_relay_refuses_clear_beside_a_recipient_refused_before(line: Line) -> None:
+    """A recipient refused at RCPT still forbids clear copies: the client may have given up on nobody."""
+    transaction = await line.begin()
+    with pytest.raises(KeyMissing):
+        await transaction.admit(parse_mailbox("nokey@example.com"))
+    await transaction.admit(parse_mailbox("a@clear.example"))
+
+    with pytest.raises(MixedRefused):
+        await transaction.relay(_content("a@clear.example"))
+
+    assert not line.session.taken
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (_content(more="Content-Type: text/html\r\n"), MessageRefused),
+        (_content(more="From: other@example.com\r\n"), MessageRefused),
+        (_content(more="no header\r\n"), MessageRefused),
+        (b"Received: x\r\n" * 101 + _content(), LoopDetected),
+    ],
+)
+async def test_relay_refuses_unfit_messages(content: bytes, error: type[RelayError], line: Line) -> None:
+    """What is ambiguous or loops is refused before any key is used (M-09, M-10, T-06)."""
+    with pytest.raises(error):
+        await line.send(content, ALICE)
+
+    assert not line.session.taken
+
+
+async def test_relay_refuses_a_foreign_author(line: Line) -> None:
+    """A login that is bound to senders may not write as somebody else (S-23)."""
+    client = replace(CLIENT, login=Login("sender", ("boss@example.com",)))
+
+    with pytest.raises(SenderNotAllowed):
+        await line.send(_content(), ALICE, client=client)
+
+    assert not line.session.taken
+
+
+# --------------------------------------------------------------------------- faults
+
+
+def _honest(plaintext: bytes, keys: tuple[Verdict, ...]) -> bytes:
+    certificates = [pysequoia.Cert.from_bytes(verdict.reduced) for verdict in keys]
+    return pysequoia.encrypt(plaintext, recipients=certificates).replace(b"\n", b"\r\n")
+
+
+def _raise(error: BaseException) -> Callable[[bytes, tuple[Verdict, ...]], bytes]:
+    def answer(plaintext: bytes, keys: tuple[Verdict, ...]) -> bytes:
+        raise error
+
+    return answer
+
+
+def _other_key(plaintext: bytes, keys: tuple[Verdict, ...]) -> bytes:
+    return pysequoia.encrypt(plaintext, recipients=[OTHER]).replace(b"\n", b"\r\n")
+
+
+def _with_password(plaintext: bytes, keys: tuple[Verdict, ...]) -> bytes:
+    certificates = [pysequoia.Cert.from_bytes(verdict.reduced) for verdict in keys]
+    return pysequoia.encrypt(plaintext, recipients=certificates, passwords=["x"]).replace(b"\n", b"\r\n")
+
+
+def _literal(plaintext: bytes, keys: tuple[Verdict, ...]) -> bytes:
+    packet = b"\xcb\xff" + (len(plaintext) + 6).to_bytes(4) + b"b\0\0\0\0\0" + plaintext
+    armored = pysequoia.armor(packet, pysequoia.ArmorKind.Message)
+    return armored.encode().replace(b"\n", b"\r\n")
+
+
+LIES: dict[str, Callable[[bytes, tuple[Verdict, ...]], bytes]] = {
+    "plaintext": lambda plaintext, keys: plaintext,
+    "nothing": lambda plaintext, keys: b"",
+    "plaintext behind the armour": lambda plaintext, keys: _honest(plaintext, keys) + plaintext,
+    "plaintext before the armour": lambda plaintext, keys: plaintext + _honest(plaintext, keys),
+    "another key": _other_key,
+    "a password besides": _with_password,
+    "an armoured literal": _literal,
+    "one key too few": lambda plaintext, keys: _honest(plaintext, keys[:1]),
+    "truncated": lambda plaintext, keys: _honest(plaintext, keys)[:-80],
+}
+
+
+@pytest.mark.parametrize("lie", list(LIES))
+async def test_relay_with_a_lying_engine_sends_nothing(lie: str, line: Line) -> None:
+    """Whatever an engine returns, only ciphertext for exactly the intended keys leaves."""
+    line.engine = LyingEngine(LIES[lie])
+
+    with pytest.raises(EncryptionFailed) as caught:
+        await line.send(_content(f"{ALICE}, {BOB}"), ALICE, BOB)
+
+    assert 451 == caught.value.reply().code
+    assert not line.session.taken
+
+
+async def test_relay_with_an_honest_stand_in_engine_sends(line: Line) -> None:
+    """The control of the lies: the same harness with an honest answer goes through."""
+    line.engine = LyingEngine(_honest)
+
+    await line.send(_content(f"{ALICE}, {BOB}"), ALICE, BOB)
+
+    assert MARKER in _decrypted(line.session.taken[0], "curve25519")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [EncryptionFailed("x"), RuntimeError("x"), MemoryError(), asyncio.CancelledError(), OSError(28, "full")],
+)
+async def test_relay_with_a_raising_engine_sends_nothing(error: BaseException, line: Line) -> None:
+    """Whatever an engine raises comes out as it is, and no byte has left."""
+    line.engine = LyingEngine(_raise(error))
+
+    with pytest.raises(type(error)):
+        await line.send(_content(), ALICE)
+
+    assert "data" not in line.session.dialogue
+
+
+async def test_relay_encrypts_every_copy_before_any_content_leaves(line: Line) -> None:
+    """When the second copy cannot be encrypted, the first one does not leave either."""
+    calls = []
+
+    def second_fails(plaintext: bytes, keys: tuple[Verdict, ...]) -> bytes:
+        calls.append(keys)
+        if len(calls) == 2:
+            raise EncryptionFailed("x")
+        return _honest(plaintext, keys)
+
+    line.engine = LyingEngine(second_fails)
+
+    with pytest.raises(EncryptionFailed):
+        await line.send(_content(ALICE), ALICE, BOB)
+
+    assert (2, False) == (len(calls), "data" in line.session.dialogue)
+
+
+@pytest.mark.parametrize(
+    "error", [NextHopRefused(554, "5.7.1", "the message"), NextHopUnavailable(), OutcomeUnknown()]
+)
+async def test_relay_with_a_failing_next_hop_raises_its_refusal(error: RelayError, line: Line) -> None:
+    """No 250 without delivery: the refusal of the content is the client's."""
+    line.session = ScriptedSession({"data": [error]})
+
+    with pytest.raises(type(error)):
+        await line.send(_content(), ALICE)
+
+
+async def test_relay_tells_the_sender_of_recipients_that_failed_later(line: Line) -> None:
+    """After one copy was taken, a DSN for the rest makes the 250 true (RFC 5321 §4.4)."""
+    transaction = await line.begin()
+    await transaction.admit(parse_mailbox(ALICE))
+    await transaction.admit(parse_mailbox(BOB))
+    line.session.script[f"rcpt:{BOB}"] = [NextHopRefused(550, "5.1.1", "the recipient")]
+
+    forwarded = await transaction.relay(_content(ALICE))
+
+    assert [ALICE] == [str(recipient) for recipient in forwarded.delivered]
+    notice = line.session.taken[-1]
+    assert isinstance(notice, Released)
+    assert (SENDER,) == notice.recipients
+    assert b"multipart/report" in notice.header
+    assert BOB.encode() in notice.body
+    assert b"5.1.1" in notice.body
+    assert MARKER not in notice.body
+    assert b"hello" not in notice.body
+
+
+@pytest.mark.parametrize("sender", [SENDER, None])
+async def test_relay_without_a_way_to_tell_the_sender_is_incomplete(
+    sender: Address | None, line: Line
+) -> None:
+    """Nobody who failed is forgotten: without an accepted DSN the client hears 451."""
+    transaction = await line.begin(sender=sender)
+    await transaction.admit(parse_mailbox(ALICE))
+    await transaction.admit(parse_mailbox(BOB))
+    line.session.script[f"rcpt:{BOB}"] = [NextHopRefused(550, "5.1.1", "the recipient")]
+    line.session.script[f"rcpt:{SENDER}"] = [NextHopUnavailable()]
+
+    with pytest.raises(DeliveryIncomplete) as caught:
+        await transaction.relay(_content(ALICE))
+
+    assert (451, [ALICE]) == (caught.value.reply().code, [str(one) for one in caught.value.delivered])
+
+
+# --------------------------------------------------------------------------- explain
+
+
+async def test_journal_names_rule_key_and_outcome_of_every_recipient(line: Line) -> None:
+    """Each decision is in the log: rule, source, certificate, key IDs; never content (O-02, O-10)."""
+    transaction = await line.begin()
+    with pytest.raises(KeyMissing):
+        await transaction.admit(parse_mailbox("nokey@example.com"))
+    await transaction.admit(parse_mailbox(ALICE))
+    await transaction.relay(_content())
+
+    assert ["recipient_refused", "recipient_accepted", "copy_delivered"] == line.journal.names()
+    accepted, delivered = line.journal.events[1][1], line.journal.events[2][1]
+    assert keys.certificate("curve25519").fingerprint == accepted["certificate"]
+    assert delivered["key_ids"] == _key_ids(line.session.taken[0])
+    assert "hello" not in repr(line.journal.events)
+    assert MARKER.decode() not in repr(line.journal.events)
+
+
+def _key_ids(copy: Sealed | Released) -> str:
+    (block,) = armor.blocks(copy.body)
+    return " ".join(packets.encrypted_message(block.data).pkesk_ids)
