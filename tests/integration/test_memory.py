@@ -20,7 +20,7 @@ from tests.programs import require
 
 pytestmark = [pytest.mark.system, pytest.mark.slow]
 
-DETAIL=[]
+DETAIL = []
 MIB = 1 << 20
 BUDGET = 400 * MIB
 CLIENTS = 40
@@ -121,7 +121,8 @@ def test_memory_of_a_flood_stays_within_the_budget(tmp_path: Path, authority: Au
                     pass
                 replies = list(clients.map(_submit, [port] * CLIENTS))
             idle, peak = samples[0], max(samples)
-            best=max(DETAIL,key=sum); print([x//MIB for x in best])
+            best = max(DETAIL, key=sum)
+            print([x // MIB for x in best])
             assert relay.process.poll() is None
             assert _submit(port).startswith("250")
 

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 import pysequoia
 import pytest
 
 from relay.address import parse_mailbox
-from relay.budget import Budget
 from relay.errors import (
     BadAddress,
     DeliveryIncomplete,
     EncryptionFailed,
     KeyLookupFailed,
     KeyMissing,
-    KeySourceUnavailable,
     KeyUnusable,
     LoopDetected,
     MessageRefused,
@@ -29,114 +27,26 @@ from relay.errors import (
     RelayError,
     SenderNotAllowed,
 )
-from relay.lookup import KeyFinder
 from relay.message import (
     Address,
-    Certificate,
-    Client,
-    Encrypt,
     Login,
-    MailOptions,
     Mixed,
     Released,
     Sealed,
     Verdict,
 )
 from relay.mime import armor, packets
-from relay.openpgp.judge import Judge
 from relay.openpgp.sequoia import SequoiaEngine
-from relay.outcomes import Outcomes
-from relay.pipeline import Ground, Parts, Transaction
-from relay.policy import Entry, Policy, parse_pattern
 from tests import keys
-from tests.fakes import FixedClock, ListJournal, ScriptedSession
+from tests.fakes import ScriptedSession
+from tests.line import ALICE, BOB, CLIENT, MARKER, SENDER, V6, Line, LyingEngine, policy
 
-SENDER = parse_mailbox("sender@example.com")
-CLIENT = Client("conn", "192.0.2.1", "client.example", Login("sender"), "TLSv1.3 TLS_AES_256_GCM_SHA384")
-ALICE, BOB, V6 = "curve25519@example.com", "rsa3072@example.com", "v6@example.com"
 OTHER = pysequoia.Cert.from_bytes(keys.certificate("p256").data)
-MARKER = b"kX7pQv2mZt9LrB4sWc8N"
 
 
 def _content(to: str = ALICE, more: str = "") -> bytes:
     header = f"From: sender@example.com\r\nTo: {to}\r\nSubject: hello\r\n{more}"
     return header.encode() + b"Content-Type: text/plain\r\n\r\n" + MARKER + b"\r\n"
-
-
-class FixtureSource:
-    """A key source (`relay.seams.KeySource`) with every key fixture, which can be taken down."""
-
-    name = "folder"
-
-    def __init__(self) -> None:
-        self.down = False
-        self._certificates = {
-            fixture.name: keys.certificate(fixture.name, self.name) for fixture in keys.FIXTURES
-        }
-
-    async def find(self, address: Address) -> list[Certificate]:
-        if self.down:
-            raise KeySourceUnavailable("gone")
-        return [self._certificates[entry.name] for entry in keys.FIXTURES if entry.address.key == address.key]
-
-    async def find_fingerprint(self, fingerprint: str) -> list[Certificate]:
-        if self.down:
-            raise KeySourceUnavailable("gone")
-        return [entry for entry in self._certificates.values() if entry.fingerprint == fingerprint]
-
-
-class LyingEngine:
-    """An engine that returns what it was told to."""
-
-    def __init__(self, answer: Callable[[bytes, tuple[Verdict, ...]], bytes]) -> None:
-        self._answer = answer
-
-    async def encrypt(self, plaintext: bytes, keys: tuple[Verdict, ...]) -> bytes:
-        return self._answer(plaintext, keys)
-
-
-def _policy(**default: object) -> Policy:
-    entry = Entry(name="policy.default", encrypt=Encrypt.ALWAYS, keys=("folder",))
-    domains = [
-        ("clear.example", Entry(name="clear", encrypt=Encrypt.NEVER)),
-        ("maybe.example", Entry(name="maybe", encrypt=Encrypt.WHEN_POSSIBLE)),
-        ("split.example", Entry(name="split", mixed=Mixed.SPLIT)),
-        ("waits.example", Entry(name="waits", accept_encrypted=True)),
-    ]
-    return Policy.build(
-        replace(entry, **default), [(parse_pattern(name), entry) for name, entry in domains], []
-    )
-
-
-@dataclass
-class Line:
-    """A line with everything that a test may look at or break."""
-
-    engine: object
-    source: FixtureSource = field(default_factory=FixtureSource)
-    session: ScriptedSession = field(default_factory=ScriptedSession)
-    journal: ListJournal = field(default_factory=ListJournal)
-    clock: FixedClock = field(default_factory=FixedClock)
-    policy: Policy = field(default_factory=_policy)
-
-    async def begin(self, client: Client = CLIENT, sender: Address | None = SENDER) -> Transaction:
-        finder = KeyFinder({"folder": self.source}, Judge(), self.clock)
-        parts = Parts("relay.example", self.policy, finder, self.engine, None, None)  # type: ignore[arg-type]  # not used by a transaction
-        ground = Ground(Budget(1 << 26), Outcomes(self.clock), self.journal, self.clock)
-        front = await self.session.start(sender, MailOptions())
-        return Transaction(parts, ground, client, "conn-1", sender, MailOptions(), self.session, front)
-
-    async def send(self, content: bytes, *recipients: str, client: Client = CLIENT) -> Transaction:
-        transaction = await self.begin(client)
-        for recipient in recipients:
-            await transaction.admit(parse_mailbox(recipient))
-        await transaction.relay(content)
-        return transaction
-
-    @property
-    def leaked(self) -> bool:
-        """Whether anything in clear reached the next hop."""
-        return any(MARKER in copy.header + copy.body for copy in self.session.taken)
 
 
 @pytest.fixture
@@ -214,7 +124,7 @@ async def test_relay_releases_where_the_rule_says_so(line: Line) -> None:
 
 async def test_relay_split_sends_both_kinds(line: Line) -> None:
     """With `mixed: split` the encrypted copy and the clear one both go out."""
-    line.policy = _policy(mixed=Mixed.SPLIT)
+    line.policy = policy(mixed=Mixed.SPLIT)
 
     await line.send(_content(f"{ALICE}, a@clear.example"), ALICE, "a@clear.example")
 

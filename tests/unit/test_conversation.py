@@ -1,0 +1,201 @@
+"""Tests of `relay/conversation.py`: transactions of one client, and what is remembered when it vanishes."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from relay.address import parse_mailbox
+from relay.conversation import Conversation
+from relay.errors import (
+    BadSequence,
+    DeliveryIncomplete,
+    LoginRefused,
+    NextHopRefused,
+    NextHopUnavailable,
+    SenderNotAllowed,
+)
+from relay.message import Client, Login, MailOptions, Mixed
+from relay.openpgp.sequoia import SequoiaEngine
+from tests.fakes import ScriptedSession
+from tests.line import Line, LyingEngine, policy
+
+CLIENT = Client("conn", "192.0.2.1", login=Login("sender", ("sender@example.com",)))
+SENDER, ALICE, BOB = (
+    parse_mailbox(name) for name in ("sender@example.com", "alice@clear.example", "bob@clear.example")
+)
+IDENTIFIED = b"Message-ID: <1@example.com>\r\nDate: Mon, 01 Jun 2026 12:00:00 +0000\r\n"
+CONTENT = b"From: sender@example.com\r\nTo: alice@clear.example\r\n" + IDENTIFIED + b"\r\nhello\r\n"
+UNIDENTIFIED = CONTENT.replace(IDENTIFIED, b"")
+
+
+@pytest.fixture
+def world() -> Line:
+    """Nothing is encrypted here: the recipients' rule is `never`."""
+    return Line(LyingEngine(lambda plaintext, keys: b""))
+
+
+async def _open(world: Line) -> Conversation:
+    conversation = world.pipeline.connect(CLIENT)
+    await conversation.mail(CLIENT, "conn-1", SENDER, MailOptions())
+    await conversation.rcpt(ALICE)
+    return conversation
+
+
+async def _submit(world: Line, content: bytes = CONTENT) -> Conversation:
+    conversation = await _open(world)
+    await conversation.data(content)
+    return conversation
+
+
+async def test_login_asks_the_authenticator(world: Line) -> None:
+    """The login that comes back carries what the authenticator says of it."""
+    conversation = world.pipeline.connect(CLIENT)
+
+    assert Login("alice") == await conversation.login("alice", "right")
+    with pytest.raises(LoginRefused):
+        await conversation.login("alice", "wrong")
+
+
+async def test_mail_of_a_foreign_sender_never_reaches_the_next_hop(world: Line) -> None:
+    """The envelope sender is checked before anything is opened, and the log says so."""
+    conversation = world.pipeline.connect(CLIENT)
+
+    with pytest.raises(SenderNotAllowed):
+        await conversation.mail(CLIENT, "conn-1", BOB, MailOptions())
+
+    assert [] == world.session.dialogue
+    assert ["sender_refused"] == world.journal.names()
+
+
+async def test_mail_again_drops_the_transaction_before(world: Line) -> None:
+    """Two MAIL commands never share recipients."""
+    conversation = await _open(world)
+
+    await conversation.mail(CLIENT, "conn-2", SENDER, MailOptions())
+    await conversation.rcpt(BOB)
+    await conversation.data(CONTENT)
+
+    assert [(BOB,)] == [copy.recipients for copy in world.session.taken]
+    assert "rset" in world.session.dialogue
+
+
+async def test_data_without_a_transaction_is_refused(world: Line) -> None:
+    """A transaction serves one message."""
+    conversation = await _submit(world)
+
+    with pytest.raises(BadSequence):
+        await conversation.data(CONTENT)
+
+    assert 1 == len(world.session.taken)
+
+
+async def test_data_failure_is_logged_with_its_detail(world: Line) -> None:
+    """What the client does not read stands in the log."""
+    world.session.script["data"] = [NextHopUnavailable("connection reset by peer")]
+
+    with pytest.raises(NextHopUnavailable):
+        await _submit(world)
+
+    event, facts = world.journal.events[-1]
+    assert ("message_refused", "451 4.4.1", "connection reset by peer") == (
+        event,
+        facts["reply"],
+        facts["detail"],
+    )
+
+
+async def test_close_ends_session_and_transaction(world: Line) -> None:
+    """Nothing of a connection stays open."""
+    conversation = await _open(world)
+
+    await conversation.close()
+
+    assert ["rset", "close"] == world.session.dialogue[-2:]
+
+
+# --------------------------------------------------------------------------- RFC 1047
+
+
+async def test_confirmed_mail_sent_again_is_delivered_again(world: Line) -> None:
+    """Identical mails sent on purpose all arrive."""
+    for _ in range(2):
+        conversation = await _submit(world)
+        conversation.confirm()
+        await conversation.close()
+
+    assert 2 == len(world.session.taken)
+
+
+async def test_unconfirmed_mail_sent_again_is_not_delivered_twice(world: Line) -> None:
+    """A client that vanished after the dot, and may not have read the 250, hears it at its retry."""
+    conversation = await _submit(world)
+    await conversation.close()
+
+    retry = await _submit(world)
+    retry.confirm()
+    again = await _submit(world)
+
+    assert 2 == len(world.session.taken)  # the first try, and `again`, which followed a known outcome
+    await again.close()
+
+
+async def test_unconfirmed_mail_without_message_id_is_delivered_again(world: Line) -> None:
+    """Without Message-ID and Date of the client a retry cannot be told from a second mail."""
+    await (await _submit(world, UNIDENTIFIED)).close()
+
+    await _submit(world, UNIDENTIFIED)
+
+    assert 2 == len(world.session.taken)
+
+
+async def test_unconfirmed_refusal_is_tried_again(world: Line) -> None:
+    """What was not delivered is never taken for delivered."""
+    world.session.script["data"] = [NextHopUnavailable()]
+    with pytest.raises(NextHopUnavailable):
+        await _submit(world)
+
+    await _submit(world)
+
+    assert 1 == len(world.session.taken)
+
+
+async def test_retry_while_the_first_try_still_runs_waits_for_it(world: Line) -> None:
+    """The client vanished during the delivery: its retry gets that delivery's outcome."""
+    held = asyncio.Event()
+    first = await _open(world)
+    world.session.hold = held
+    running = asyncio.create_task(first.data(CONTENT))
+    await asyncio.sleep(0)
+    first.gone()
+    retry = await _open(world)
+    waiting = asyncio.create_task(retry.data(CONTENT))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+
+    world.session.hold = None
+    held.set()
+    await asyncio.gather(running, waiting)
+    await first.close()
+
+    assert 1 == len(world.session.taken)
+
+
+async def test_partly_delivered_mail_reaches_only_the_rest_at_the_retry() -> None:
+    """After `DeliveryIncomplete` nobody gets the message twice, whatever the client read."""
+    session = ScriptedSession({f"rcpt:{SENDER}": [NextHopUnavailable()]})
+    world = Line(SequoiaEngine(workers=1), session=session, policy=policy(mixed=Mixed.SPLIT))
+    keyed = parse_mailbox("curve25519@example.com")
+    first = await _open(world)
+    await first.rcpt(keyed)
+    session.script[f"rcpt:{ALICE}"] = [NextHopRefused(550, "5.1.1", "the recipient")]
+    with pytest.raises(DeliveryIncomplete):
+        await first.data(CONTENT)
+    first.confirm()
+
+    retry = await _open(world)
+    await retry.rcpt(keyed)
+    await retry.data(CONTENT)
+
+    assert [(keyed,), (ALICE,)] == [copy.recipients for copy in session.taken]
