@@ -60,6 +60,8 @@ class ScriptedSession:
         self.script = script or {}
         self.dialogue: list[str] = []
         self.taken: list[Outgoing] = []
+        self.hold: asyncio.Event | None = None
+        """While it is set to an event, DATA waits for it."""
 
     def step(self, command: str) -> None:
         self.dialogue.append(command)
@@ -89,6 +91,8 @@ class ScriptedTransaction:
         self._session.step(f"rcpt:{recipient}")
 
     async def send(self, content: Outgoing) -> None:
+        if self._session.hold:
+            await self._session.hold.wait()
         self._session.step("data")
         self._session.taken.append(content)
 

@@ -1,1 +1,4 @@
-"""The next hop: aiosmtplib transactions, connection reuse and TLS."""
+"""The next hop: one connection, the pool of connections, and the sessions and transactions over them.
+
+Read `hop.py` first. aiosmtplib is used through its protocol object, in `connection.py` and `wire.py` only.
+"""
