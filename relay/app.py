@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Coroutine
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -122,6 +122,24 @@ def build_authenticator(config: Config) -> Authenticator:
     return NoAuth()
 
 
+@dataclass(frozen=True, slots=True)
+class FromFiles:
+    """The parts that read files or start programs when they are made: not on the event loop."""
+
+    engine: ClosingEngine
+    authenticator: Authenticator
+    context: ReloadingContext | None
+    """None where no listener uses TLS."""
+
+
+def build_from_files(config: Config, scratch: Path, journal: Journal) -> FromFiles:
+    """Blocks. Raises OSError, ValueError or EngineUnavailable; then nothing is left running."""
+    context = ReloadingContext(config.tls.certificate, config.tls.key, journal) if config.tls else None
+    return FromFiles(
+        authenticator=build_authenticator(config), context=context, engine=build_engine(config, scratch)
+    )
+
+
 # --------------------------------------------------------------------------- running
 
 
@@ -130,21 +148,25 @@ class Relay:
 
     Args:
         config: checked; its file is read again on SIGHUP.
+        files: what was read from files for it.
         scratch: a private directory that lives as long as the relay.
     """
 
-    def __init__(self, config: Config, scratch: Path, journal: Journal, clock: Clock) -> None:
+    def __init__(
+        self, config: Config, files: FromFiles, scratch: Path, journal: Journal, clock: Clock
+    ) -> None:
         self._config = config
         self._scratch = scratch
         self._journal = journal
         self._clock = clock
-        self._engine = build_engine(config, scratch)
+        self._engine = files.engine
+        self._context = files.context
         self._retired: list[ClosingEngine] = []
         self._next_hop = build_next_hop(config, clock, journal)
         self._judge = Judge()
         self._finder = KeyFinder({}, self._judge, clock)
         ground = Ground(Budget(config.limits.memory_bytes), Outcomes(clock), journal, clock)
-        self._line = Pipeline(self._line_parts(config, build_authenticator(config)), ground)
+        self._line = Pipeline(self._line_parts(config, files.authenticator), ground)
         self._server = Server(self._edge_parts(config))
         self._tasks: list[asyncio.Task[None]] = []
         self._stopped = asyncio.Event()
@@ -222,7 +244,9 @@ class Relay:
 
     async def _adopt(self, config: Config, authenticator: Authenticator) -> None:
         """Everything new is built before anything old goes."""
-        engine = build_engine(config, self._scratch) if config.engine != self._config.engine else None
+        engine = None
+        if config.engine != self._config.engine:
+            engine = await asyncio.to_thread(build_engine, config, self._scratch)
         next_hop = self._changed_next_hop(config)
         await self._load_keys(config)
         if self._context:
@@ -290,8 +314,6 @@ class Relay:
         )
 
     def _edge_parts(self, config: Config) -> EdgeParts:
-        files = config.tls
-        self._context = ReloadingContext(files.certificate, files.key, self._journal) if files else None
         return EdgeParts(
             settings=_edge_settings(config),
             line=self._line,
@@ -323,13 +345,19 @@ def _endpoint(address: Endpoint, tls: str, *, auth: bool) -> edge.Endpoint:
 @contextlib.asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Relay]:
     """A started relay, drained and closed at the end."""
-    with tempfile.TemporaryDirectory(prefix="relay-") as scratch:
-        relay = Relay(config, Path(scratch), LogJournal(), SystemClock())
+    journal = LogJournal()
+    scratch = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="relay-")
+    try:
+        path = Path(scratch.name)
+        files = await asyncio.to_thread(build_from_files, config, path, journal)
+        relay = Relay(config, files, path, journal, SystemClock())
         try:
             await relay.start()
             yield relay
         finally:
             await relay.close()
+    finally:
+        await asyncio.to_thread(scratch.cleanup)
 
 
 def run(path: Path) -> int:
