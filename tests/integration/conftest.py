@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
+import socket
+import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +17,7 @@ import pytest
 from relay.mime import armor
 from relay.server import users
 from tests import clients, keys, postfix
-from tests.network import Authority, free_ports
+from tests.network import HOST, Authority, free_ports
 from tests.programs import require
 from tests.running import RunningRelay
 
@@ -93,6 +96,42 @@ class Site:
             login=login,
             options=options,
         )
+
+
+class Dialogue:
+    """A client that speaks line by line, so that a test can stop anywhere."""
+
+    def __init__(self, site: Site) -> None:
+        context = ssl.create_default_context(cafile=site.authority.ca_file)
+        plain = socket.create_connection((HOST, site.implicit_port), timeout=30)
+        self.socket = context.wrap_socket(plain, server_hostname="localhost")
+        self._replies = self.socket.makefile("rb")
+        self.reply()
+
+    def reply(self) -> str:
+        line = self._replies.readline()
+        while line[3:4] == b"-":
+            line = self._replies.readline()
+        return line.decode().strip()
+
+    def say(self, command: str) -> str:
+        self.socket.sendall(command.encode() + b"\r\n")
+        return self.reply()
+
+    def log_in(self, login: tuple[str, str] = LOGIN) -> None:
+        self.say("EHLO client.example")
+        secret = base64.b64encode(f"\0{login[0]}\0{login[1]}".encode()).decode()
+        assert self.say(f"AUTH PLAIN {secret}").startswith("235")
+
+    def to_data(self, recipient: str, login: tuple[str, str] = LOGIN) -> None:
+        self.log_in(login)
+        for command in (f"MAIL FROM:<{SENDER}>", f"RCPT TO:<{recipient}>", "DATA"):
+            assert self.say(command)[0] in "23", command
+
+    def vanish(self) -> None:
+        """Ends the connection without a QUIT."""
+        self._replies.close()
+        self.socket.close()
 
 
 def make_site(

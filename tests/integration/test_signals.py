@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import socket
-import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import LOGIN, SENDER, Site, make_site
+from tests.integration.conftest import SENDER, Dialogue, Site, make_site
 from tests.network import HOST, Authority
 from tests.postfix import Postfix
 
@@ -21,42 +18,6 @@ RECIPIENT = "curve25519@example.com"
 HEADER = f"From: {SENDER}\r\nTo: {RECIPIENT}\r\nSubject: x\r\n"
 IDENTIFIED = "Message-ID: <1@example.com>\r\nDate: Mon, 01 Jun 2026 12:00:00 +0000\r\n"
 CONTENT = f"{HEADER}{IDENTIFIED}Content-Type: text/plain\r\n\r\nhello\r\n".encode()
-
-
-class Dialogue:
-    """A client that speaks line by line, so that a test can stop anywhere."""
-
-    def __init__(self, site: Site) -> None:
-        context = ssl.create_default_context(cafile=site.authority.ca_file)
-        plain = socket.create_connection((HOST, site.implicit_port), timeout=30)
-        self.socket = context.wrap_socket(plain, server_hostname="localhost")
-        self._replies = self.socket.makefile("rb")
-        self.reply()
-
-    def reply(self) -> str:
-        line = self._replies.readline()
-        while line[3:4] == b"-":
-            line = self._replies.readline()
-        return line.decode().strip()
-
-    def say(self, command: str) -> str:
-        self.socket.sendall(command.encode() + b"\r\n")
-        return self.reply()
-
-    def log_in(self) -> None:
-        self.say("EHLO client.example")
-        secret = base64.b64encode(f"\0{LOGIN[0]}\0{LOGIN[1]}".encode()).decode()
-        assert self.say(f"AUTH PLAIN {secret}").startswith("235")
-
-    def to_data(self) -> None:
-        self.log_in()
-        for command in (f"MAIL FROM:<{SENDER}>", f"RCPT TO:<{RECIPIENT}>", "DATA"):
-            assert self.say(command)[0] in "23", command
-
-    def vanish(self) -> None:
-        """Ends the connection without a QUIT."""
-        self._replies.close()
-        self.socket.close()
 
 
 @pytest.fixture
@@ -95,7 +56,7 @@ def test_term_tells_idle_clients_and_ends_with_zero(client: Dialogue, site: Site
 
 def test_term_lets_a_message_under_way_finish(client: Dialogue, site: Site, inbox: Postfix) -> None:
     """A message whose content is arriving is taken, answered and delivered before the relay ends."""
-    client.to_data()
+    client.to_data(RECIPIENT)
     client.socket.sendall(CONTENT[:40])
     site.relay.process.terminate()
     site.relay.wait_for("stopping")
@@ -162,7 +123,7 @@ def test_client_that_vanishes_after_the_dot_gets_one_delivery(
     client: Dialogue, site: Site, inbox: Postfix
 ) -> None:
     """The message is delivered although nobody waits, and the retry is answered without a second copy."""
-    client.to_data()
+    client.to_data(RECIPIENT)
     client.socket.sendall(CONTENT + b".\r\n")
     client.vanish()
     _until(lambda: bool(site.relay.events("copy_delivered")), "nothing was delivered")
@@ -180,7 +141,7 @@ def test_client_that_vanishes_before_the_dot_gets_no_delivery(
     client: Dialogue, site: Site, inbox: Postfix
 ) -> None:
     """Without the final dot there is no message."""
-    client.to_data()
+    client.to_data(RECIPIENT)
     client.socket.sendall(CONTENT)
     client.vanish()
 
