@@ -24,6 +24,11 @@ _MAX_LOCAL_OCTETS = 128
 
 _MAX_DOMAIN_OCTETS = 253
 
+_MAX_USER_ID_CHARS = 2048
+"""A longer User ID names no mailbox; no mail program makes them."""
+
+_ANGLE = re.compile(r"<([^<>]*)>")
+
 # RFC 5322 §3.2.3 and RFC 6532 §3.2; which non-ASCII characters are fit to stand in an address is asked below.
 _ATEXT = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~\x80-\U0010ffff-]+"
 _DOT_STRING = re.compile(rf"{_ATEXT}(?:\.{_ATEXT})*")
@@ -77,6 +82,20 @@ def parse_mailbox(text: str) -> Address:
     if not at or not domain:
         raise ValueError("it has no domain after an @")
     return Address(text, _unquote(local), parse_domain(domain))
+
+
+def user_id_key(text: str) -> str | None:
+    """`Address.key` of the mailbox in an OpenPGP User ID, None where it names none.
+
+    `Bob <bob@example.com>` or `bob@example.com`: what stands in the last angle brackets, or else the whole
+    text; never a part of it. Key sources find by this and the judge accepts by this, so that a certificate
+    which the judge would take is never missed.
+    """
+    mailboxes = _ANGLE.findall(text) if len(text) <= _MAX_USER_ID_CHARS else []
+    try:
+        return parse_mailbox((mailboxes[-1] if mailboxes else text).strip()).key
+    except ValueError:
+        return None
 
 
 def parse_domain(text: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from relay import senders
-from relay.errors import BadSequence, DeliveryIncomplete, RelayError
+from relay.errors import DeliveryIncomplete, RelayError
 from relay.message import Address, Client, Login, MailOptions, Offers
 from relay.pipeline import Ground, Parts, Transaction, aside
 
@@ -142,7 +142,7 @@ class Conversation:
 
     def _open(self) -> Transaction:
         if self._transaction is None:
-            raise BadSequence("no transaction is open")
+            raise RuntimeError("the edge opens a transaction first")
         return self._transaction
 
 

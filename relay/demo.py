@@ -212,11 +212,11 @@ async def _next_hop(stage: _Stage) -> AsyncIterator[int]:
 
 def _send(stage: _Stage) -> None:
     """The message, sent as a mail client does: TLS with a verified certificate, then AUTH."""
-    text = _MESSAGE.format(author=_AUTHOR, alice=_RECIPIENTS[0])
+    text = _MESSAGE.format(author=_AUTHOR, alice=_RECIPIENTS[0]).replace("\n", "\r\n")
     context = ssl.create_default_context(cafile=str(stage.home / "tls.crt"))
     with smtplib.SMTP_SSL("localhost", stage.ports["implicit"], context=context) as client:
         client.login(_LOGIN, stage.password)
-        client.sendmail(_AUTHOR, _RECIPIENTS[0], text.replace("\n", "\r\n").encode(), mail_options=["BODY=8BITMIME"])
+        client.sendmail(_AUTHOR, _RECIPIENTS[0], text.encode(), mail_options=["BODY=8BITMIME"])
 
 
 def _show(stage: _Stage) -> None:

@@ -6,9 +6,8 @@ import subprocess
 from datetime import datetime
 from pathlib import Path
 
-from relay.address import parse_mailbox
+from relay.address import parse_mailbox, user_id_key
 from relay.message import Address, Certificate, Verdict
-from relay.openpgp.assessment import user_id_address
 from relay.openpgp.judge import Judge
 from tests.fakes import FixedClock
 from tests.forge import Owner
@@ -63,7 +62,7 @@ class GnuPG:
         self.run("--import", stdin=data)
         rows = [line.split(":") for line in self.run("--list-keys", "--with-colons").decode().splitlines()]
         names = [row for row in rows if row[0] == "uid" and row[1] not in _DEAD]
-        named = any(user_id_address(row[9].encode()) == address.key for row in names)
+        named = any(user_id_key(row[9]) == address.key for row in names)
         primaries = [row for row in rows if row[0] == "pub"]
         if not named or any(row[1] in _DEAD for row in primaries):
             return set()

@@ -7,12 +7,11 @@ judge gets to see, so an address must never be missed here that a verified User 
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from relay.address import parse_mailbox
+from relay.address import user_id_key
 from relay.errors import KeySourceUnavailable
 from relay.message import Certificate
 from relay.mime import armor, packets
@@ -20,7 +19,6 @@ from relay.mime import armor, packets
 if TYPE_CHECKING:
     from relay.seams import Clock
 
-_ANGLE = re.compile(r"<([^<>]*)>")
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 _EVERY_SECONDS = 1.0
@@ -55,18 +53,9 @@ def _key_blocks(text: bytes) -> Iterator[bytes]:
         yield block.data
 
 
-def address_key(user_id: str) -> str | None:
-    """`Address.key` of the mailbox that a User ID names: what stands in its last `<…>`, else all of it."""
-    mailboxes = _ANGLE.findall(user_id)
-    try:
-        return parse_mailbox((mailboxes[-1] if mailboxes else user_id).strip()).key
-    except ValueError:
-        return None
-
-
 def address_keys(certificate: Certificate) -> frozenset[str]:
     """`Address.key` of every mailbox that the certificate's User IDs name."""
-    return frozenset(key for user_id in certificate.user_ids if (key := address_key(user_id)) is not None)
+    return frozenset(key for user_id in certificate.user_ids if (key := user_id_key(user_id)) is not None)
 
 
 @dataclass(frozen=True, slots=True)

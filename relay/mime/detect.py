@@ -60,7 +60,8 @@ def already_encrypted(message: Message) -> EncryptedMessage | None:
 
 def covers(encrypted: EncryptedMessage, subkey_ids: Iterable[str]) -> bool:
     """Whether one of these subkeys can open it, as far as one can see; a zero key ID may be anybody's."""
-    return encrypted.has_anonymous_recipient or not set(subkey_ids).isdisjoint(encrypted.pkesk_ids)
+    named = {form for one in subkey_ids for form in (one, packets.v3_pkesk_id(one))}
+    return encrypted.has_anonymous_recipient or not named.isdisjoint(encrypted.pkesk_ids)
 
 
 def pass_through(

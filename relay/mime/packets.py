@@ -144,6 +144,11 @@ def pkesk_id(key_fingerprint: str) -> str:
     return key_fingerprint[-16:] if len(key_fingerprint) == 40 else key_fingerprint
 
 
+def v3_pkesk_id(identifier: str) -> str:
+    """How a v3 PKESK names the key that `pkesk_id` names: a v6 key by its first octets (RFC 9580 §5.1.1)."""
+    return identifier[:16]
+
+
 def certificates(data: bytes, source: str) -> list[Certificate]:
     """Every certificate in binary `data`, split at its primary keys; secret keys are refused.
 

@@ -66,7 +66,7 @@ def seal(
     Args:
         header: outer header section, without the empty line.
         message: what was wrapped, completed and stripped.
-        expected_ids: as they stand in the PKESK packets; one for each packet.
+        expected_ids: `Subkey.key_id` of every key to encrypt to; one for each PKESK packet.
         received: the relay's own trace field.
         smtputf8: whether the client asked for SMTPUTF8; kept only if the outer header needs it (RFC 6531).
 
@@ -81,9 +81,10 @@ def seal(
     found = _encrypted(_dearmored(body, len(before), checksum.start() if checksum else end))
     _need(not checksum or found.seipd_version == 1, "a checksum behind v2 data (RFC 9580 §6.1)")
     _need(found.passwords == 0, "a password can open it")
+    intended = [packets.v3_pkesk_id(one) if found.seipd_version == 1 else one for one in expected_ids]
     _need(
-        bool(found.pkesk_ids) and sorted(found.pkesk_ids) == sorted(expected_ids),
-        f"encrypted to {','.join(found.pkesk_ids)}, intended {','.join(sorted(expected_ids))}",
+        bool(found.pkesk_ids) and sorted(found.pkesk_ids) == sorted(intended),
+        f"encrypted to {','.join(found.pkesk_ids)}, intended {','.join(sorted(intended))}",
     )
     _need(
         {(found.seipd_version, version) for version in found.pkesk_versions} <= _VERSION_ROWS,

@@ -19,34 +19,17 @@ newest genuine one counts (RFC 9580 §5.2.3.10). Rules that were hard:
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from relay.address import parse_mailbox
+from relay.address import user_id_key
 from relay.message import Address, Certificate, Subkey, Verdict
 from relay.mime import packets
 from relay.openpgp.algorithms import Key
 from relay.openpgp.parts import Component, Parts, Unusable
 from relay.openpgp.probe import Probe
 from relay.openpgp.signatures import FOR_MAIL, FOR_STORAGE, WEAK_HASHES, Signature, encode
-
-_MAX_USER_ID_OCTETS = 2048
-"""Longer ones name no address; no mail program makes them."""
-_ANGLE = re.compile(r"<([^<>]*)>")
-
-
-def user_id_address(user_id: bytes) -> str:
-    """`Address.key` of the mailbox in a User ID, `Bob <bob@example.com>` or `bob@example.com`; else empty."""
-    if len(user_id) > _MAX_USER_ID_OCTETS:
-        return ""
-    text = user_id.decode("utf-8", "replace")
-    mailboxes = _ANGLE.findall(text)
-    try:
-        return parse_mailbox((mailboxes[-1] if mailboxes else text).strip()).key
-    except ValueError:
-        return ""
 
 
 def assess(parts: Parts, certificate: Certificate, address: Address | None, now: int) -> Verdict:
@@ -171,7 +154,11 @@ class _Case:
         """The User ID to use; raises Unusable where none may be."""
         components = list(self.parts.user_ids.values())
         if address is not None:
-            components = [found for found in components if user_id_address(found.body) == address.key]
+            components = [
+                found
+                for found in components
+                if user_id_key(found.body.decode("utf-8", "replace")) == address.key
+            ]
         for component in components:
             bound = None if component.revocations else self._bind_user_id(component)
             if bound is not None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relay.address import has_routing, parse_domain, parse_mailbox, parse_path
+from relay.address import has_routing, parse_domain, parse_mailbox, parse_path, user_id_key
 from relay.errors import AddressSyntax, BadAddress, DomainNotQualified, RelayError
 from relay.message import Address
 
@@ -280,3 +280,38 @@ def test_parse_path_any_text_is_an_address_or_a_relay_error(text: str) -> None:
     assert not set(address.text) & set("\r\n\0")
     assert address.domain.isascii()
     assert address.domain == address.domain.lower()
+
+
+@pytest.mark.parametrize(
+    ("user_id", "expected"),
+    [
+        ("Bob <bob@example.com>", "bob@example.com"),
+        ("bob@example.com", "bob@example.com"),
+        ("<bob@example.com>", "bob@example.com"),
+        ("Bob (work) <BOB@Example.COM>", "bob@example.com"),
+        ('Bob <"bob"@example.com>', "bob@example.com"),
+        ("Bob <bob@bücher.example>", "bob@xn--bcher-kva.example"),
+        ("Bob <bob@xn--bcher-kva.example>", "bob@xn--bcher-kva.example"),
+        ("Bob < bob@example.com >", "bob@example.com"),
+        ("alice@example.com <bob@example.com>", "bob@example.com"),
+        ("<alice@example.com> <bob@example.com>", "bob@example.com"),
+        ("Bob <bob@example.com> (work)", "bob@example.com"),
+        ("Bob <bob@example.com> <", "bob@example.com"),
+        ("Bob", None),
+        ("Bob bob@example.com", None),
+        ("Bob <bob@example.com", None),
+        ("", None),
+    ],
+)
+def test_user_id_key_of_a_user_id_is_its_mailbox(user_id: str, expected: str | None) -> None:
+    """The mailbox is what stands in the last angle brackets, or the whole text; never a part of it."""
+    assert expected == user_id_key(user_id)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(max_size=60))
+def test_user_id_key_of_any_text_is_a_value(user_id: str) -> None:
+    """Whatever stands in a User ID, reading it raises nothing."""
+    found = user_id_key(user_id)
+
+    assert found is None or "@" in found

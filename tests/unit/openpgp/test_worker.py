@@ -1,0 +1,115 @@
+"""The worker process, spoken to as the relay does."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pysequoia
+import pytest
+
+from relay.openpgp.worker import LENGTH, REPLY, REQUEST
+from tests.unit.openpgp.parties import public, version_6
+
+
+@pytest.fixture
+def channel() -> Iterator[socket.socket]:
+    """Our end of a worker's socket; the process must end with it."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen([sys.executable, "-m", "relay.openpgp.worker"], stdin=theirs.fileno())
+    ours.settimeout(60)
+    try:
+        yield ours
+        ours.close()
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture
+def key() -> pysequoia.Tsk:
+    return version_6("six")
+
+
+def _request(plaintext: bytes, *certificates: bytes) -> bytes:
+    named = b"".join(LENGTH.pack(len(octets)) + octets for octets in certificates)
+    return REQUEST.pack(len(certificates), len(plaintext)) + named + plaintext
+
+
+def _answer(channel: socket.socket) -> tuple[bool, bytes]:
+    with channel.makefile("rb") as stream:
+        worked, length = REPLY.unpack(stream.read(REPLY.size))
+        return worked, stream.read(length)
+
+
+def test_main_requests_in_a_row_are_answered_in_order(channel: socket.socket, key: pysequoia.Tsk) -> None:
+    """One process serves many messages, refusals between them included."""
+    channel.sendall(_request(b"first", public(key)))
+    first = _answer(channel)
+    channel.sendall(_request(b"second", b"garbage"))
+    second = _answer(channel)
+    channel.sendall(_request(b"third", public(key)))
+    third = _answer(channel)
+
+    assert [True, False, True] == [first[0], second[0], third[0]]
+    assert b"first" == pysequoia.decrypt(first[1], key.decryptor()).bytes
+    assert b"third" == pysequoia.decrypt(third[1], key.decryptor()).bytes
+
+
+def test_main_refusal_names_the_reason_in_one_line(channel: socket.socket) -> None:
+    """The reason goes to the log: one line, no backtrace."""
+    channel.sendall(_request(b"text"))
+
+    worked, reason = _answer(channel)
+
+    assert not worked
+    assert reason
+    assert b"\n" not in reason
+
+
+def test_main_half_a_message_is_never_encrypted(channel: socket.socket, key: pysequoia.Tsk) -> None:
+    """If the relay dies while it hands a message over, the worker ends without an answer."""
+    channel.sendall(_request(b"a long text", public(key))[:-4])
+    channel.shutdown(socket.SHUT_WR)
+
+    assert b"" == channel.recv(1)
+
+
+def test_main_relay_gone_before_the_answer_ends_quietly(channel: socket.socket, key: pysequoia.Tsk) -> None:
+    """Nobody reads the answer: no traceback, exit status 0 (the fixture checks it)."""
+    channel.sendall(_request(bytes(5_000_000), public(key)))
+
+
+def test_main_signals_for_the_service_do_not_cut_a_message_off(key: pysequoia.Tsk) -> None:
+    """TERM, INT and HUP go to all processes of a service; a worker goes on until its socket is closed."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        process = subprocess.Popen([sys.executable, "-m", "relay.openpgp.worker"], stdin=theirs.fileno())
+        theirs.close()
+        ours.settimeout(60)
+        ours.sendall(_request(b"text", public(key)))
+        assert _answer(ours)[0]  # it is up
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            process.send_signal(number)
+        ours.sendall(_request(b"text", public(key)))
+        answered, _ = _answer(ours)
+    status = process.wait(timeout=60)
+
+    assert (True, 0) == (answered, status)
+
+
+def test_harden_process_leaves_no_core() -> None:
+    """O-05: no core file, and no other process of this user may read its memory."""
+    program = (
+        "import ctypes, resource; from relay.openpgp import worker; worker._harden();"
+        "print(resource.getrlimit(resource.RLIMIT_CORE), ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))"
+    )
+
+    printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert f"{(0, 0)} 0" == printed.stdout.strip()
