@@ -175,8 +175,24 @@ class Transaction:
         if share.treatment is Treatment.SEAL:
             return await self._seal(message, share.admissions, recipients, received)
         if share.treatment is Treatment.KEEP and share.encrypted:
-            return await aside(size, self._pass, message, share.encrypted, recipients, received)
-        return await aside(size, self._release, message, share.admissions, recipients, received)
+            return await aside(
+                size,
+                detect.pass_through,
+                message,
+                received=received,
+                recipients=recipients,
+                key_ids=share.encrypted.pkesk_ids,
+                smtputf8=self.options.smtputf8,
+            )
+        return await aside(
+            size,
+            pgpmime.release,
+            message,
+            received=received,
+            recipients=recipients,
+            rule=", ".join(dict.fromkeys(admission.rule.name for admission in share.admissions)),
+            smtputf8=self.options.smtputf8,
+        )
 
     async def _seal(
         self, message: Message, group: tuple[Admission, ...], recipients: tuple[Address, ...], received: bytes
@@ -198,31 +214,8 @@ class Transaction:
             expected_ids=tuple(subkey.key_id for verdict in keys for subkey in verdict.subkeys),
             recipients=recipients,
             received=received,
-            smtputf8=self._needs_smtputf8(header),
+            smtputf8=self.options.smtputf8,
         )
-
-    def _pass(
-        self, message: Message, encrypted: EncryptedMessage, recipients: tuple[Address, ...], received: bytes
-    ) -> Sealed:
-        """What the client itself encrypted, byte for byte."""
-        return detect.pass_through(
-            message,
-            received=received,
-            recipients=recipients,
-            key_ids=encrypted.pkesk_ids,
-            smtputf8=self._needs_smtputf8(headers.serialise(message.fields)),
-        )
-
-    def _release(
-        self, message: Message, group: tuple[Admission, ...], recipients: tuple[Address, ...], received: bytes
-    ) -> Released:
-        """The copy that a rule releases; `decision.plan` let nobody else get here."""
-        message = complete.strip(message, sealed=False)
-        header, body = pgpmime.released(message, received=received)
-        return Released(header, body, recipients, group[0].rule.name, smtputf8=self._needs_smtputf8(header))
-
-    def _needs_smtputf8(self, header: bytes) -> bool:
-        return self.options.smtputf8 and checks.needs_smtputf8(header)
 
     def _message_id(self) -> str:
         return f"<{secrets.token_hex(16)}@{self.parts.hostname}>"

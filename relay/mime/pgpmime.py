@@ -8,7 +8,8 @@ from __future__ import annotations
 import codecs
 import secrets
 
-from relay.mime.checks import check_clear
+from relay.message import Address, Released
+from relay.mime.checks import check_clear, needs_smtputf8
 from relay.mime.complete import strip
 from relay.mime.headers import Message, serialise
 
@@ -59,14 +60,26 @@ def wrap(message: Message, armored: bytes, *, boundary: str, received: bytes) ->
     return b"".join([received, *outside, kind]), b"".join(body)
 
 
-def released(message: Message, *, received: bytes) -> tuple[bytes, bytes]:
-    """The copy that leaves in clear: header section (without the empty line) and body, byte for byte.
+def release(
+    message: Message, *, received: bytes, recipients: tuple[Address, ...], rule: str, smtputf8: bool
+) -> Released:
+    """The copy that leaves in clear because `rule` says so, byte for byte.
+
+    Args:
+        smtputf8: whether the client asked for SMTPUTF8; kept only if the header needs it (RFC 6531).
 
     Raises:
         MessageRefused: a line is longer than mail in clear may have.
     """
     check_clear(message)
-    return received + serialise(strip(message, sealed=False).fields), message.body
+    header = received + serialise(strip(message, sealed=False).fields)
+    return Released(
+        header=header,
+        body=message.body,
+        recipients=recipients,
+        rule=rule,
+        smtputf8=smtputf8 and needs_smtputf8(header),
+    )
 
 
 def new_boundary() -> str:

@@ -18,7 +18,7 @@ from relay.mime import packets
 from relay.mime.checks import examine
 from relay.mime.complete import strip
 from relay.mime.headers import Message, parse
-from relay.mime.pgpmime import new_boundary, payload, released, wrap
+from relay.mime.pgpmime import new_boundary, payload, release, wrap
 from relay.mime.selfcheck import seal
 from tests.mail import BOUNDARY, RECEIVED, armor, crlf, encrypted
 
@@ -224,22 +224,24 @@ def test_payload_utf8_across_a_piece_border_is_recognised() -> None:
     assert b"charset=utf-8" in payload(parse(b"A: b\r\n\r\n" + body))[:60]
 
 
-def test_released_is_the_message_with_received_on_top() -> None:
+def test_release_is_the_message_with_received_on_top() -> None:
     """A clear copy loses only what may never leave; body and other lines stay byte for byte."""
     content = (
         b"DKIM-Signature: v=1\r\nBcc: x@y.example\r\nSubject:  a\r\n\tb\r\nContent-Type: a/b\r\n\r\n.\r\n\xff"
     )
 
-    header, body = released(parse(content), received=RECEIVED)
+    copy = release(parse(content), received=RECEIVED, recipients=(), rule="policy.default", smtputf8=True)
 
-    assert RECEIVED + b"DKIM-Signature: v=1\r\nSubject:  a\r\n\tb\r\nContent-Type: a/b\r\n" == header
-    assert b".\r\n\xff" == body
+    assert RECEIVED + b"DKIM-Signature: v=1\r\nSubject:  a\r\n\tb\r\nContent-Type: a/b\r\n" == copy.header
+    assert (b".\r\n\xff", "policy.default", False) == (copy.body, copy.rule, copy.smtputf8)
 
 
-def test_released_long_line_refused() -> None:
+def test_release_long_line_refused() -> None:
     """What RFC 5322 forbids does not leave in clear (M-05)."""
     with pytest.raises(MessageRefused):
-        released(parse(b"A: b\r\n\r\n" + b"x" * 999), received=RECEIVED)
+        release(
+            parse(b"A: b\r\n\r\n" + b"x" * 999), received=RECEIVED, recipients=(), rule="r", smtputf8=False
+        )
 
 
 def test_new_boundary_is_random_and_valid() -> None:
