@@ -1,4 +1,4 @@
-"""The composition root: builds every part from the configuration, starts, reloads, drains and stops them.
+"""The composition root: puts the parts of `relay/build.py` together, starts, reloads, drains and stops them.
 
 Nothing here decides about a message. A reload builds the new parts completely before the old ones are let go,
 so a bad configuration changes nothing; transactions that run keep the parts they began with.
@@ -15,36 +15,36 @@ import signal
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
 
-from relay.authenticators import FileAuth, NextHopAuth, NoAuth
 from relay.budget import Budget
+from relay.build import (
+    ClosingEngine,
+    FromFiles,
+    build_authenticator,
+    build_engine,
+    build_from_files,
+    build_keys,
+    build_next_hop,
+    next_hop_settings,
+)
 from relay.clock import SystemClock
-from relay.config import Config, ConfigInvalid, DirectorySource, Endpoint, KeySourceSettings, load
+from relay.config import Config, ConfigInvalid, Endpoint, load
 from relay.conversation import Pipeline
 from relay.errors import KeySourceUnavailable
 from relay.journal import LogJournal, start_logging
-from relay.keys import directory, gnupg
 from relay.lookup import KeyFinder
-from relay.message import Certificate
 from relay.nexthop.hop import SmtpNextHop
-from relay.nexthop.settings import NextHopSettings
-from relay.nexthop.settings import Tls as HopTls
 from relay.openpgp.engine import EngineUnavailable
-from relay.openpgp.gnupg import GnupgEngine
 from relay.openpgp.judge import Judge
-from relay.openpgp.sequoia import SequoiaEngine
 from relay.outcomes import Outcomes
 from relay.pipeline import Ground, Parts
-from relay.seams import Authenticator, Clock, Engine, Journal, KeySource
+from relay.seams import Authenticator, Clock, Journal
 from relay.server import settings as edge
-from relay.server import users
 from relay.server.limits import Connections, Logins
 from relay.server.listener import Server
 from relay.server.parts import Parts as EdgeParts
-from relay.server.tls import ReloadingContext
 
 _PR_SET_DUMPABLE = 4
 """prctl(2): no core dumps and no reading of our memory by other processes of the same user."""
@@ -53,94 +53,6 @@ _M_MMAP_THRESHOLD = -3
 """mallopt(3): blocks from this size on are mapped one by one, and unmapped when they are freed."""
 
 _LARGE_BLOCK_BYTES = 1 << 18
-
-
-class LoadedSource(KeySource, Protocol):
-    """A key source of this version: it can be read again and listed."""
-
-    async def load(self) -> None:
-        """Reads everything anew. Raises KeySourceUnavailable."""
-
-    async def all(self) -> list[Certificate]:
-        """Every certificate. Raises KeySourceUnavailable."""
-
-
-class ClosingEngine(Engine, Protocol):
-    """An engine with processes behind it."""
-
-    async def close(self) -> None:
-        """Ends them."""
-
-
-# --------------------------------------------------------------------------- building
-
-
-def build_keys(config: Config, clock: Clock, journal: Journal) -> dict[str, LoadedSource]:
-    """Every key source by its name; nothing is read yet."""
-    return {name: _source(name, settings, clock, journal) for name, settings in config.keys.items()}
-
-
-def _source(name: str, settings: KeySourceSettings, clock: Clock, journal: Journal) -> LoadedSource:
-    if isinstance(settings, DirectorySource):
-        return directory.DirectorySource(name, settings.path, clock, journal)
-    return gnupg.GnupgSource(name, settings.home, clock, journal)
-
-
-def build_engine(config: Config, scratch: Path) -> ClosingEngine:
-    """The engine; `scratch` is a private directory for GnuPG's."""
-    return GnupgEngine(scratch) if config.engine == "gnupg" else SequoiaEngine()
-
-
-def build_next_hop(config: Config, clock: Clock, journal: Journal) -> SmtpNextHop:
-    """The next hop; nothing is connected yet."""
-    return SmtpNextHop(next_hop_settings(config), journal, clock)
-
-
-def next_hop_settings(config: Config) -> NextHopSettings:
-    """What the next hop needs to know; two equal ones need no new connection."""
-    hop, login = config.next_hop, config.next_hop_login
-    return NextHopSettings(
-        host=hop.address.host,
-        port=hop.address.port,
-        hostname=config.hostname,
-        tls=HopTls(hop.tls),
-        ca_file=hop.ca_file,
-        username=login.username if login else None,
-        password=login.password if login else None,
-        client_login=config.auth.type == "next-hop",
-        connections_per_message=hop.connections_per_message,
-        max_connections=hop.connections,
-    )
-
-
-def build_authenticator(config: Config) -> Authenticator:
-    """Who judges logins. Raises OSError or ValueError for a bad users file."""
-    if config.auth.type == "next-hop":
-        return NextHopAuth()
-    if config.auth.type == "users" and config.auth.users:
-        return FileAuth(users.load(config.auth.users.file))
-    return NoAuth()
-
-
-@dataclass(frozen=True, slots=True)
-class FromFiles:
-    """The parts that read files or start programs when they are made: not on the event loop."""
-
-    engine: ClosingEngine
-    authenticator: Authenticator
-    context: ReloadingContext | None
-    """None where no listener uses TLS."""
-
-
-def build_from_files(config: Config, scratch: Path, journal: Journal) -> FromFiles:
-    """Blocks. Raises OSError, ValueError or EngineUnavailable; then nothing is left running."""
-    context = ReloadingContext(config.tls.certificate, config.tls.key, journal) if config.tls else None
-    return FromFiles(
-        authenticator=build_authenticator(config), context=context, engine=build_engine(config, scratch)
-    )
-
-
-# --------------------------------------------------------------------------- running
 
 
 class Relay:

@@ -20,7 +20,7 @@ from relay.terminal import config_option, console, load_config
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from relay.app import LoadedSource
+    from relay.build import LoadedSource
     from relay.config import Config, KeySourceSettings
     from relay.message import Address, Certificate, Verdict
 
@@ -29,7 +29,7 @@ _MAX_IMPORT_BYTES = 64 << 20
 
 def open_sources(config: Config) -> dict[str, LoadedSource]:
     """The key sources of a configuration; what they report goes to standard error."""
-    from relay.app import build_keys
+    from relay.build import build_keys
     from relay.clock import SystemClock
     from relay.journal import LogJournal, start_logging
 

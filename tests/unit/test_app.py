@@ -1,0 +1,180 @@
+"""Tests of `relay/app.py`: start, reload and stop, in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from relay import config
+from relay.app import Relay
+from relay.build import build_from_files
+from relay.openpgp.gnupg import GnupgEngine
+from tests.fakes import FakeNextHop, FixedClock, ListJournal
+from tests.programs import require
+
+CONFIG = """\
+hostname: relay.example.com
+listen: [{{address: "127.0.0.1:{port}", tls: none}}]
+auth: {{type: none}}
+next_hop: {{address: "127.0.0.1:{next_hop}", tls: none}}
+keys: {{folder: {{type: directory, path: keys}}}}
+policy: {{default: {{encrypt: never, keys: [folder]}}}}
+"""
+
+
+class World:
+    """A relay that is not started yet, its configuration file and its journal."""
+
+    def __init__(self, folder: Path, text: str) -> None:
+        self.path = folder / "relay.yaml"
+        self.journal = ListJournal()
+        (folder / "keys").mkdir()
+        self.write(text)
+        loaded = config.load(self.path, os.environ)
+        files = build_from_files(loaded, folder, self.journal)
+        self.make: Callable[[], Relay] = lambda: Relay(loaded, files, folder, self.journal, FixedClock())
+
+    def write(self, text: str) -> None:
+        self.path.write_text(text)
+
+    def facts(self, event: str) -> list[dict[str, object]]:
+        return [facts for name, facts in self.journal.events if name == event]
+
+
+@asynccontextmanager
+async def _started(world: World) -> AsyncIterator[Relay]:
+    relay = world.make()
+    try:
+        await relay.start()
+        yield relay
+    finally:
+        await relay.close()
+
+
+async def _world(tmp_path: Path, next_hop: int, port: int = 0, encrypt: str = "never") -> World:
+    text = CONFIG.format(port=port, next_hop=next_hop).replace("never", encrypt)
+    return await asyncio.to_thread(World, tmp_path, text)
+
+
+async def _send(world: World, recipient: str = "a@example.com") -> bytes:
+    """The last reply to one message on a new connection."""
+    address = str(world.facts("listening")[0]["address"])
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(address.rpartition(":")[2]))
+    commands = ["EHLO x.example", "MAIL FROM:<s@example.com>", f"RCPT TO:<{recipient}>", "DATA"]
+    content = "From: s@example.com\r\n\r\nx\r\n."
+    reply = await reader.readline()
+    for command in [*commands, content]:
+        writer.write(f"{command}\r\n".encode())
+        reply = await reader.readline()
+        while reply[3:4] == b"-":
+            reply = await reader.readline()
+        if reply[:1] not in b"23":
+            break
+    writer.close()
+    await writer.wait_closed()
+    return reply
+
+
+@pytest.fixture
+async def hop() -> AsyncIterator[FakeNextHop]:
+    async with FakeNextHop() as running:
+        yield running
+
+
+async def test_start_reports_listeners_then_ready(tmp_path: Path, hop: FakeNextHop) -> None:
+    """Whoever watches the log knows when mail can be sent, and where."""
+    world = await _world(tmp_path, hop.port)
+
+    async with _started(world):
+        names = world.journal.names()
+        reply = await _send(world)
+
+    assert names.index("listening") < names.index("ready")
+    assert reply.startswith(b"250")
+    assert 1 == len(hop.mails)
+
+
+async def test_start_with_a_taken_port_fails_and_leaves_nothing(tmp_path: Path, hop: FakeNextHop) -> None:
+    """The admin hears it at once, and nothing keeps running."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        world = await _world(tmp_path, hop.port, taken.getsockname()[1])
+
+        with pytest.raises(OSError, match="address"):
+            async with _started(world):
+                pytest.fail("it must not start")
+
+    assert "stopped" == world.journal.names()[-1]
+    assert "ready" not in world.journal.names()
+
+
+async def test_start_with_an_unreadable_key_source_goes_on_without_it(
+    tmp_path: Path, hop: FakeNextHop
+) -> None:
+    """One source that is away is reported; mail that does not need it flows, mail that does is deferred."""
+    world = await _world(tmp_path, hop.port, encrypt="always")
+    (tmp_path / "keys").rmdir()
+
+    async with _started(world):
+        reply = await _send(world)
+
+    assert ["folder"] == [facts["source"] for facts in world.facts("key_source_failed")]
+    assert reply.startswith(b"451 4.7.5")
+
+
+async def test_reload_uses_the_new_next_hop_for_new_connections(tmp_path: Path, hop: FakeNextHop) -> None:
+    """A changed next hop needs no restart."""
+    world = await _world(tmp_path, hop.port)
+    async with FakeNextHop() as other, _started(world) as relay:
+        await _send(world)
+        world.write(CONFIG.format(port=0, next_hop=other.port))
+
+        await relay.reload()
+        await _send(world)
+
+        assert [1, 1] == [len(hop.mails), len(other.mails)]
+
+
+async def test_reload_names_what_needs_a_restart(tmp_path: Path, hop: FakeNextHop) -> None:
+    """A setting that a reload cannot change is not silently ignored."""
+    world = await _world(tmp_path, hop.port)
+    async with _started(world) as relay:
+        changed = CONFIG.replace("tls: none}}]", 'tls: none}}, {{address: "127.0.0.1:0", tls: none}}]')
+        world.write(changed.format(port=0, next_hop=hop.port) + "limits: {memory_bytes: 2GiB}\n")
+
+        await relay.reload()
+
+    assert ["listen", "limits.memory_bytes"] == [facts["setting"] for facts in world.facts("restart_needed")]
+
+
+async def test_reload_of_a_bad_file_changes_nothing(tmp_path: Path, hop: FakeNextHop) -> None:
+    """Every problem is reported, and the old configuration goes on."""
+    world = await _world(tmp_path, hop.port)
+    async with _started(world) as relay:
+        world.write("hostname: x\nlisten: 5\n")
+
+        await relay.reload()
+        reply = await _send(world)
+
+    assert len(world.facts("config_refused")) >= 2
+    assert "reloaded" not in world.journal.names()
+    assert reply.startswith(b"250")
+
+
+@pytest.mark.system
+async def test_reload_changes_the_engine(tmp_path: Path, hop: FakeNextHop) -> None:
+    """Both engines are closed at the end: no worker and no private home stays."""
+    require("gpg")
+    world = await _world(tmp_path, hop.port)
+    async with _started(world) as relay:
+        world.write(CONFIG.format(port=0, next_hop=hop.port) + "engine: gnupg\n")
+
+        await relay.reload()
+
+        assert isinstance(relay._line.parts.engine, GnupgEngine)
+    assert [] == list(tmp_path.glob("gpg-*"))
