@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -18,9 +19,13 @@ def require(name: str) -> str:
     """The absolute path of program `name`; skips or fails the calling test where it is missing."""
     path = os.pathsep.join([os.environ.get("PATH", ""), *_SBIN])
     found = shutil.which(name, path=path)
-    if found:
-        return str(Path(found).absolute())
-    reason = f"{name} is not installed"
+    if not found:
+        unavailable(f"{name} is not installed")
+    return str(Path(found).absolute())
+
+
+def unavailable(reason: str) -> NoReturn:
+    """Skips the calling test because the machine lacks something; fails it in strict mode."""
     if os.environ.get("RELAY_TEST_STRICT") == "1":
         pytest.fail(reason)
     pytest.skip(reason)

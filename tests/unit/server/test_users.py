@@ -164,7 +164,7 @@ async def test_broken_file_makes_logins_unavailable(file: Path, breakage: str) -
     """While the file cannot be read nobody is let in and nobody is told that the password is wrong."""
     users = await _users(file, f"alice:{HASH}:*\n")
     if breakage == "missing":
-        file.rename(file.with_name("gone"))  # noqa: ASYNC240 - a test may block
+        file.rename(file.with_name("gone"))
     else:
         _write(file, f"alice:{HASH}:*\nbroken\n")
 
