@@ -94,8 +94,10 @@ def test_list_has_a_line_for_each_address_with_its_verdict(setup: Setup) -> None
     ] == [[cell.strip() for cell in line] for line in lines]
 
 
+@pytest.mark.system
 def test_list_with_an_unreadable_source_says_so(setup: Setup) -> None:
     """A list that is not complete exits with 1 and names what is missing."""
+    require("gpg")
     ring = "  ring: {type: gnupg, home: keys}\n"
     setup.config.write_text(_CONFIG.format(sources=_FOLDER + ring))
     setup.put("bob.pgp", cert("bob@example.com"))
