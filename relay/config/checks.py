@@ -88,6 +88,12 @@ def _check_auth(document: Document, settings: Settings) -> None:
             ("auth", "type"),
             f"none would let anybody send through {outside[0]}; it is for loopback and unix sockets only",
         )
+    for index, listener in _listeners(document, settings):
+        if listener.tls == "none" and auth.type != "none":
+            document.warn(
+                ("listen", index, "tls"),
+                f"nobody can send here: AUTH needs encryption and auth.type is {auth.type}, not none",
+            )
     if auth.type == "users" and auth.users is None:
         document.add(("auth", "users"), "is missing; type users needs users: {file: users.passwd}")
     if auth.type != "users" and auth.users is not None:
