@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import logging
 import os
 import resource
 import signal
@@ -138,7 +139,7 @@ class Relay:
         if task in self._tasks:
             self._tasks.remove(task)
         if not task.cancelled() and (error := task.exception()):
-            self._journal.record("background_task_failed", error=type(error).__name__)
+            logging.getLogger("relay").error("background_task_failed", exc_info=error)
 
     # ----------------------------------------------------------------- reload
 
@@ -223,6 +224,7 @@ class Relay:
             engine=self._engine,
             next_hop=self._next_hop,
             authenticator=authenticator,
+            connections_per_message=config.next_hop.connections_per_message,
         )
 
     def _edge_parts(self, config: Config) -> EdgeParts:

@@ -8,6 +8,7 @@ message (RFC 5321 §4.4: no partial failure in the reply).
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -44,21 +45,30 @@ class Forwarded:
 
 
 class Forwarder:
-    """Sends copies on the connection of one client session.
+    """Sends copies on the connections of one client session.
 
     Args:
         session: where further transactions are opened.
         front: the transaction of the client's MAIL and RCPT; it carries `accepted`.
+        at_once: copies that may be on their way side by side (`next_hop.connections_per_message`).
     """
 
     def __init__(
-        self, session: HopSession, front: HopTransaction, clock: Clock, journal: Journal, id: str
+        self,
+        session: HopSession,
+        front: HopTransaction,
+        clock: Clock,
+        journal: Journal,
+        *,
+        id: str,
+        at_once: int = 1,
     ) -> None:
         self._session = session
         self._front = front
         self._clock = clock
         self._journal = journal
         self._id = id
+        self._at_once = at_once
 
     async def forward(
         self, sender: Address | None, copies: tuple[Outgoing, ...], accepted: frozenset[Address]
@@ -75,21 +85,28 @@ class Forwarder:
             await self._front.send(copies[0])
             return Forwarded(copies[0].recipients)
         await self._front.abandon()
-        return await self._one_by_one(sender, copies)
+        return await self._separately(sender, copies)
 
-    async def _one_by_one(self, sender: Address | None, copies: tuple[Outgoing, ...]) -> Forwarded:
-        delivered: list[Address] = []
-        failures: list[Failure] = []
-        for copy in copies:
+    async def _separately(self, sender: Address | None, copies: tuple[Outgoing, ...]) -> Forwarded:
+        """The first copy alone: if it is refused, so is the message. Then the others, side by side."""
+        first, *others = copies
+        await self._send(sender, first, retry=False)
+        turns = asyncio.Semaphore(self._at_once)
+
+        async def attempt(copy: Outgoing) -> Failure | None:
             try:
-                await self._send(sender, copy, retry=bool(delivered))
+                async with turns:
+                    await self._send(sender, copy, retry=True)
             except RelayError as exc:
-                if not delivered:
-                    raise
-                failures.append(Failure(copy, exc))
-            else:
-                delivered.extend(copy.recipients)
-        return Forwarded(tuple(delivered), tuple(failures))
+                return Failure(copy, exc)
+            return None
+
+        async with asyncio.TaskGroup() as tasks:
+            attempts = [tasks.create_task(attempt(copy)) for copy in others]
+        failures = tuple(failure for task in attempts if (failure := task.result()))
+        failed = [failure.copy for failure in failures]
+        delivered = [copy for copy in copies if not any(copy is other for other in failed)]
+        return Forwarded(tuple(one for copy in delivered for one in copy.recipients), failures)
 
     async def _send(self, sender: Address | None, copy: Outgoing, *, retry: bool) -> None:
         """One copy in a transaction of its own; repeats temporary failures only where others were taken."""

@@ -56,6 +56,8 @@ class Parts:
     engine: Engine
     next_hop: NextHop
     authenticator: Authenticator
+    connections_per_message: int = 1
+    """Copies of one message that may be on their way to the next hop side by side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,7 +273,14 @@ class Transaction:
             raise DeliveryIncomplete(forwarded.delivered) from exc
 
     def _forwarder(self) -> Forwarder:
-        return Forwarder(self.session, self.front, self.ground.clock, self.ground.journal, self.id)
+        return Forwarder(
+            self.session,
+            self.front,
+            self.ground.clock,
+            self.ground.journal,
+            id=self.id,
+            at_once=self.parts.connections_per_message,
+        )
 
     async def end(self) -> None:
         """Gives the next hop's transaction back, however this one ended; never raises."""

@@ -62,6 +62,8 @@ class ScriptedSession:
         self.taken: list[Outgoing] = []
         self.hold: asyncio.Event | None = None
         """While it is set to an event, DATA waits for it."""
+        self.transaction = ScriptedTransaction
+        """What `start` makes."""
 
     def step(self, command: str) -> None:
         self.dialogue.append(command)
@@ -75,7 +77,7 @@ class ScriptedSession:
 
     async def start(self, sender: Address | None, options: MailOptions) -> ScriptedTransaction:
         self.step("mail")
-        return ScriptedTransaction(self)
+        return self.transaction(self)
 
     async def close(self) -> None:
         self.dialogue.append("close")

@@ -38,7 +38,8 @@ async def site(tmp_path: Path, authority: Authority, hop: FakeNextHop) -> AsyncI
 
     def change(text: str) -> str:
         before, _, rest = text.partition("auth: ")
-        return before + "auth: {type: next-hop}\n" + rest.partition("\n")[2]
+        text = before + "auth: {type: next-hop}\n" + rest.partition("\n")[2]
+        return text.replace("next_hop: {", "next_hop: {connections_per_message: 3, ")
 
     def configure() -> tuple[Site, config.Config]:
         place = f"{HOST}:{hop.port}"
@@ -141,5 +142,17 @@ async def test_connection_that_died_during_the_upload_is_made_again(site: Site, 
 
     await asyncio.to_thread(client.vanish)
     assert reply.startswith("250")
-    assert ["AUTH", "MAIL", "RCPT", "DATA"] == [verb for verb in hop.verbs() if verb != "EHLO"][-4:]
+    assert ["AUTH", "MAIL", "RCPT", "DATA"] == [v for v in hop.verbs() if v not in ("EHLO", "QUIT")][-4:]
     assert 1 == len(hop.mails)
+
+
+async def test_copies_for_bcc_use_as_many_connections_as_configured(site: Site, hop: FakeNextHop) -> None:
+    """With the client's own login on each of them; every copy arrives once."""
+    hidden = ["p256@example.com", "rsa3072@example.com", "rsa2048@example.com", "two-subkeys@example.com"]
+
+    outcome = await _submit(site, NAMED, *hidden)
+
+    assert outcome.is_accepted
+    assert sorted([NAMED, *hidden]) == sorted(mail.rcpts[0].decode().strip("<>") for mail in hop.mails)
+    assert {LOGIN[0]} == {mail.login for mail in hop.mails}
+    assert 1 < hop.most <= 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from relay.address import parse_mailbox
@@ -21,8 +23,10 @@ def _copy(*recipients: Address) -> Outgoing:
     return Released(b"Subject: x\r\n", b"x\r\n", recipients, rule="policy.default")
 
 
-def _forwarder(session: ScriptedSession) -> Forwarder:
-    return Forwarder(session, ScriptedTransaction(session), FixedClock(), ListJournal(), "id")
+def _forwarder(session: ScriptedSession, at_once: int = 1) -> Forwarder:
+    return Forwarder(
+        session, ScriptedTransaction(session), FixedClock(), ListJournal(), id="id", at_once=at_once
+    )
 
 
 async def test_forward_one_copy_for_all_uses_the_front_transaction() -> None:
@@ -111,3 +115,32 @@ async def test_forward_one_refused_recipient_of_a_copy_stops_that_copy() -> None
         await _forwarder(session).forward(SENDER, (_copy(ALICE, BOB), _copy(CAROL)), frozenset())
 
     assert [] == session.taken
+
+
+@pytest.mark.parametrize(("at_once", "expected"), [(1, 1), (2, 2), (9, 3)])
+async def test_forward_sends_later_copies_side_by_side_up_to_the_limit(at_once: int, expected: int) -> None:
+    """The first copy goes alone; behind it only as many at a time as the next hop is meant to see."""
+    session = ScriptedSession()
+    copies = tuple(_copy(address) for address in (SENDER, ALICE, BOB, CAROL))
+    release, open_now, most = asyncio.Event(), 0, 0
+
+    class Slow(ScriptedTransaction):
+        async def send(self, content: Outgoing) -> None:
+            nonlocal open_now, most
+            if content is not copies[0]:
+                open_now += 1
+                most = max(most, open_now)
+                await release.wait()
+                open_now -= 1
+            await super().send(content)
+
+    session.transaction = Slow
+    running = asyncio.create_task(_forwarder(session, at_once).forward(SENDER, copies, frozenset()))
+    for _ in range(50):
+        await asyncio.sleep(0)
+    release.set()
+    forwarded = await running
+
+    assert expected == most
+    assert copies[0] is session.taken[0]
+    assert (SENDER, ALICE, BOB, CAROL) == forwarded.delivered
