@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _MAX_FAILING = 10_000
 """Addresses whose outage is remembered; past that the oldest is forgotten, which only defers it longer."""
 
+_MAX_GAP_SECONDS = 8 * 3600.0
+"""Programs that keep a message try again more often. A failure after a longer silence is another outage."""
+
 
 class KeyFinder:
     """Looks addresses up in named sources.
@@ -36,12 +39,15 @@ class KeyFinder:
         sources: Mapping[str, KeySource],
         judge: KeyJudge,
         clock: Clock,
-        failing_since: OrderedDict[str, float] | None = None,
+        failing_since: OrderedDict[str, tuple[float, float]] | None = None,
     ) -> None:
         self._sources = sources
         self._judge = judge
         self._clock = clock
-        self.failing_since = OrderedDict[str, float]() if failing_since is None else failing_since
+        self.failing_since = (
+            OrderedDict[str, tuple[float, float]]() if failing_since is None else failing_since
+        )
+        """The first and the last failure of an outage, by `Address.key`."""
 
     async def find(self, recipient: Address, rule: Rule) -> Lookup:
         """Asks the sources of `rule` in their order. Never raises for a source that is down."""
@@ -69,7 +75,10 @@ class KeyFinder:
 
     def _unavailable(self, recipient: Address, found: list[Certificate], answers: list[Answer]) -> Lookup:
         now = self._clock.monotonic()
-        since = self.failing_since.setdefault(recipient.key, now)
+        since, last = self.failing_since.pop(recipient.key, (now, now))
+        if now - last > _MAX_GAP_SECONDS:
+            since = now
+        self.failing_since[recipient.key] = since, now
         if len(self.failing_since) > _MAX_FAILING:
             self.failing_since.popitem(last=False)
         verdicts = tuple(Verdict(certificate, False, "was not judged") for certificate in found)

@@ -137,6 +137,19 @@ async def test_find_counts_how_long_an_address_fails() -> None:
     assert [0, 60, 0, 0] == failing
 
 
+async def test_find_after_a_long_silence_counts_another_outage() -> None:
+    """An outage that nobody saw the end of is not the beginning of the next one, weeks later."""
+    clock = FixedClock()
+    finder = _finder(Source("first", down=True), clock=clock)
+    rule = Rule("policy.default", keys=("first",))
+    failing = []
+    for pause_seconds in (0, 4 * 3600, 30 * 86_400):
+        clock.advance(pause_seconds)
+        failing.append((await finder.find(BOB, rule)).failing_seconds)
+
+    assert [0, 4 * 3600, 0] == failing
+
+
 async def test_find_by_hand_skips_the_user_id_and_wants_all() -> None:
     """Named certificates are all used, whoever they name."""
     finder = _finder(Source("first", OLD, NEW), Source("second", OTHER))
