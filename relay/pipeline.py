@@ -163,7 +163,8 @@ class Transaction:
     def _require_covered(self, encrypted: EncryptedMessage) -> None:
         """What the client encrypted must be readable for every recipient whose key is known (D-08)."""
         for admission in self.admissions:
-            ids = frozenset(subkey.key_id for verdict in admission.chosen for subkey in verdict.subkeys)
+            known = admission.lookup.verdicts if admission.lookup else ()  # not only what we would choose
+            ids = frozenset(subkey.key_id for verdict in known for subkey in verdict.subkeys)
             if ids and not detect.covers(encrypted, ids):
                 raise NotEncryptedForRecipient(recipient=admission.recipient)
 

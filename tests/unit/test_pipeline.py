@@ -157,6 +157,19 @@ async def test_relay_refuses_what_was_encrypted_for_somebody_else(line: Line) ->
     assert [first] == line.session.taken
 
 
+@pytest.mark.parametrize("name", ["several-1", "several-2"])
+async def test_relay_passes_what_was_encrypted_to_any_usable_certificate(line: Line, name: str) -> None:
+    """The client may know the recipient by another good certificate than the one we would choose (D-08)."""
+    cert = pysequoia.Cert.from_bytes(keys.certificate(name).data)
+    armored = pysequoia.encrypt(recipients=[cert], bytes=b"secret").replace(b"\n", b"\r\n")
+
+    await line.send(b"From: sender@example.com\r\n\r\n" + armored, "several@example.com")
+
+    (copy,) = line.session.taken
+    assert isinstance(copy, Sealed)
+    assert copy.passed_through
+
+
 async def test_relay_refuses_a_plain_message_that_a_rule_waited_for(line: Line) -> None:
     """`accept_encrypted` admits a recipient without a key, for an encrypted message only."""
     with pytest.raises(KeyMissing):
