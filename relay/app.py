@@ -76,8 +76,7 @@ class Relay:
         self._context = files.context
         self._retired: list[ClosingEngine] = []
         self._next_hop = build_next_hop(config, clock, journal)
-        self._judge = Judge()
-        self._finder = KeyFinder({}, self._judge, clock)
+        self._finder = KeyFinder({}, _judge_of(config), clock)
         ground = Ground(Budget(config.limits.memory_bytes), Outcomes(clock), journal, clock)
         self._line = Pipeline(self._line_parts(config, files.authenticator), ground)
         self._server = Server(self._edge_parts(config))
@@ -214,7 +213,7 @@ class Relay:
                 await source.load()
             except KeySourceUnavailable as exc:
                 self._journal.record("key_source_failed", source=name, reason=str(exc))
-        self._finder = KeyFinder(sources, self._judge, self._clock, self._finder.failing_since)
+        self._finder = KeyFinder(sources, _judge_of(config), self._clock, self._finder.failing_since)
 
     def _line_parts(self, config: Config, authenticator: Authenticator) -> Parts:
         return Parts(
@@ -237,6 +236,10 @@ class Relay:
             logins=Logins(self._clock),
             context=self._context,
         )
+
+
+def _judge_of(config: Config) -> Judge:
+    return Judge(v4_only=config.engine == "gnupg")
 
 
 def _edge_settings(config: Config) -> edge.Settings:

@@ -197,7 +197,7 @@ async def _explain(
     from relay.lookup import KeyFinder
     from relay.openpgp.judge import Judge
 
-    finder = KeyFinder(open_sources(config), Judge(), SystemClock())
+    finder = KeyFinder(open_sources(config), Judge(v4_only=config.engine == "gnupg"), SystemClock())
     return [await explain(config.policy, finder, sender, recipient) for recipient in recipients]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from relay.message import Address, Certificate, Verdict
@@ -24,6 +24,7 @@ MAX_REMEMBERED_OCTETS = 16 << 20
 
 _MAX_REMEMBERED_SECONDS = 86_400
 _MAX_SENTENCE_CHARS = 200
+_V4_FINGERPRINT_CHARS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +40,14 @@ _Question = tuple[tuple[Certificate, ...], Address | None]
 
 
 class Judge:
-    """Judges certificates (`relay.seams.KeyJudge`): no I/O, bounded time and memory; for one thread."""
+    """Judges certificates (`relay.seams.KeyJudge`): no I/O, bounded time and memory; for one thread.
 
-    def __init__(self) -> None:
+    Args:
+        v4_only: the engine is GnuPG, which knows nothing of version 6.
+    """
+
+    def __init__(self, *, v4_only: bool = False) -> None:
+        self._v4_only = v4_only
         self._remembered: OrderedDict[_Question, _Remembered] = OrderedDict()
         self._octets = 0
 
@@ -58,7 +64,8 @@ class Judge:
         for certificate in certificates:
             copies.setdefault(identity(certificate.data), []).append(certificate)
         seconds = math.floor(now.timestamp())
-        return [self._verdict((tuple(group), address), seconds) for group in copies.values()]
+        verdicts = (self._verdict((tuple(group), address), seconds) for group in copies.values())
+        return [_for_gnupg(verdict) if self._v4_only else verdict for verdict in verdicts]
 
     def _verdict(self, question: _Question, now: int) -> Verdict:
         known = self._remembered.get(question)
@@ -80,6 +87,14 @@ class Judge:
     def _forget(self, question: _Question) -> None:
         if question in self._remembered:
             self._octets -= self._remembered.pop(question).octets
+
+
+def _for_gnupg(verdict: Verdict) -> Verdict:
+    """Says no where the engine would, so that the client hears it at RCPT and not as 451 for ever."""
+    if not verdict.usable or len(verdict.certificate.fingerprint) == _V4_FINGERPRINT_CHARS:
+        return verdict
+    sentence = "is a version 6 key, which needs engine: sequoia"
+    return replace(verdict, usable=False, sentence=sentence, subkeys=(), reduced=b"")
 
 
 def _judge(question: _Question, now: int) -> _Remembered:

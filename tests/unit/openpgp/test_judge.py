@@ -373,3 +373,14 @@ def test_judge_shuffled_packets_gain_nothing(name: str, data: st.DataObject) -> 
     verdict = judge(first + b"".join(mixed), address=keys.fixture(name).address)
 
     assert {subkey.fingerprint for subkey in verdict.subkeys} <= _HONEST[name]
+
+
+@pytest.mark.parametrize(("name", "usable"), [("v6", False), ("pqc", False), ("curve25519", True)])
+def test_judge_for_gnupg_refuses_version_6(name: str, usable: bool) -> None:
+    """What the engine cannot encrypt to is refused at RCPT with a sentence, never deferred for ever."""
+    found = next(one for one in FIXTURES if one.name == name)
+
+    (verdict,) = Judge(v4_only=True).judge([found.certificate], found.address, NOW)
+
+    assert usable is verdict.usable
+    assert usable or "version 6" in verdict.sentence
