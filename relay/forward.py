@@ -12,7 +12,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from relay.errors import RelayError
+from relay.errors import OutcomeUnknown, RelayError
 from relay.message import Address, MailOptions, Outgoing
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ class Forwarder:
             try:
                 return await self.send(sender, copy)
             except RelayError as exc:
-                if not exc.is_temporary:
+                # RFC 1047: what may have been delivered is not sent again at once
+                if not exc.is_temporary or isinstance(exc, OutcomeUnknown):
                     raise
                 self._journal.record("copy_retried", id=self._id, reason=type(exc).__name__)
             await self._clock.sleep(pause_seconds)

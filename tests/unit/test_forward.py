@@ -97,6 +97,16 @@ async def test_forward_reports_a_later_copy_that_keeps_failing() -> None:
     assert [(BOB, 452, "4.2.2")] == forwarded.failures[0].entries
 
 
+async def test_forward_does_not_retry_what_may_have_been_delivered() -> None:
+    """The final dot went out and no reply came: another try could be another delivery (RFC 1047)."""
+    session = ScriptedSession({"data": [None, OutcomeUnknown()]})
+
+    forwarded = await _forwarder(session).forward(SENDER, (_copy(ALICE), _copy(BOB)), frozenset({ALICE, BOB}))
+
+    assert 2 == session.dialogue.count("data")
+    assert [OutcomeUnknown] == [type(failure.error) for failure in forwarded.failures]
+
+
 async def test_forward_does_not_retry_a_permanent_refusal() -> None:
     """5xx to a later copy is final at once."""
     session = ScriptedSession({"rcpt:bob@example.com": [UNKNOWN]})
