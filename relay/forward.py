@@ -84,6 +84,8 @@ class Forwarder:
         if len(copies) == 1 and frozenset(copies[0].recipients) == accepted:
             await self._front.send(copies[0])
             return Forwarded(copies[0].recipients)
+        for copy in copies:  # what can be known before the first content leaves
+            self._front.check(copy)
         await self._front.abandon()
         return await self._separately(sender, copies)
 

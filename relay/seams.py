@@ -82,7 +82,7 @@ class HopSession(Protocol):
         """
 
     async def start(self, sender: Address | None, options: MailOptions) -> HopTransaction:
-        """Opens a transaction with MAIL. Raises NextHopRefused or NextHopUnavailable."""
+        """Opens a transaction with MAIL. Raises NextHopRefused, NextHopUnavailable or NeedsSmtpUtf8."""
 
     async def close(self) -> None:
         """Ends whatever the session holds; never raises."""
@@ -92,7 +92,13 @@ class HopTransaction(Protocol):
     """One mail transaction on the next hop."""
 
     async def add(self, recipient: Address) -> None:
-        """RCPT. Raises NextHopRefused or NextHopUnavailable."""
+        """RCPT. Raises NextHopRefused, NextHopUnavailable or NeedsSmtpUtf8."""
+
+    def check(self, content: Outgoing) -> None:
+        """Raises NeedsSmtpUtf8, NeedsEightBit or MessageTooLarge for what the next hop does not take.
+
+        No I/O; it says nothing while there is no connection.
+        """
 
     async def send(self, content: Outgoing) -> None:
         """DATA; returns after the next hop's 250. The transaction is over afterwards, however it ended.
@@ -104,6 +110,7 @@ class HopTransaction(Protocol):
             NextHopRefused: it said no; nothing was taken.
             NextHopUnavailable: nothing was taken.
             OutcomeUnknown: the content was sent and no reply came.
+            NeedsSmtpUtf8, NeedsEightBit, MessageTooLarge: it does not take such content; nothing was sent.
         """
 
     async def abandon(self) -> None:

@@ -60,6 +60,8 @@ class ScriptedSession:
         self.script = script or {}
         self.dialogue: list[str] = []
         self.taken: list[Outgoing] = []
+        self.unfit: dict[tuple[Address, ...], Exception] = {}
+        """What `check` raises, by the recipients of the copy."""
         self.hold: asyncio.Event | None = None
         """While it is set to an event, DATA waits for it."""
         self.transaction = ScriptedTransaction
@@ -91,6 +93,10 @@ class ScriptedTransaction:
 
     async def add(self, recipient: Address) -> None:
         self._session.step(f"rcpt:{recipient}")
+
+    def check(self, content: Outgoing) -> None:
+        if error := self._session.unfit.get(content.recipients):
+            raise error
 
     async def send(self, content: Outgoing) -> None:
         if self._session.hold:

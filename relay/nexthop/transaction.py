@@ -87,6 +87,11 @@ class SmtpTransaction:
             raise HopFailure(Reason.REFUSED, f"when it was repeated: {exc.detail}") from exc
         return refusals[0] if refusals else None
 
+    def check(self, content: Outgoing) -> None:
+        """Raises NeedsSmtpUtf8, NeedsEightBit or MessageTooLarge; no I/O."""
+        if self._connection is not None:
+            self._connection.check(needs_of(content))
+
     async def send(self, content: Outgoing) -> None:
         """DATA; returns after the next hop's 250. The transaction is over afterwards, however it ended.
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from relay.address import parse_mailbox
-from relay.errors import NextHopRefused, NextHopUnavailable, OutcomeUnknown
+from relay.errors import NeedsEightBit, NextHopRefused, NextHopUnavailable, OutcomeUnknown
 from relay.forward import Forwarder
 from relay.message import Address, Outgoing, Released
 from tests.fakes import FixedClock, ListJournal, ScriptedSession, ScriptedTransaction
@@ -59,6 +59,17 @@ async def test_forward_several_copies_accepts_all_recipients_before_content() ->
 
     assert (ALICE, BOB, CAROL) == forwarded.delivered
     assert ["mail", "rcpt:alice@example.com", "rcpt:bob@example.com", "data"] == session.dialogue[1:5]
+
+
+async def test_forward_a_later_copy_that_the_hop_cannot_take_refuses_the_message() -> None:
+    """What can be known before any content leaves is never a DSN afterwards."""
+    session = ScriptedSession()
+    session.unfit = {(CAROL,): NeedsEightBit()}
+
+    with pytest.raises(NeedsEightBit):
+        await _forwarder(session).forward(SENDER, (_copy(ALICE), _copy(CAROL)), frozenset({ALICE, CAROL}))
+
+    assert not session.dialogue
 
 
 @pytest.mark.parametrize("step", ["mail", "rcpt:alice@example.com", "data"])
