@@ -163,7 +163,7 @@ class MessageRefused(RelayError):
 
 
 class LoopDetected(RelayError):
-    """Too many Received fields, or our own mark (RFC 5321 §6.3)."""
+    """Too many Received fields (RFC 5321 §6.3)."""
 
     code, status = 554, "4.6"
     template = "Too many hops: the message seems to loop"

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _RETRY_PAUSES_SECONDS = (2.0, 5.0, 10.0, 20.0)
 """A client waits at most two minutes for a reply (RFC 6409 §5.3); this leaves most of it to the next hop."""
 
+_RETRY_SECONDS = 60.0
+"""No new try of a copy after this time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -112,7 +115,10 @@ class Forwarder:
 
     async def _send(self, sender: Address | None, copy: Outgoing, *, retry: bool) -> None:
         """One copy in a transaction of its own; repeats temporary failures only where others were taken."""
+        deadline = self._clock.monotonic() + _RETRY_SECONDS
         for pause_seconds in _RETRY_PAUSES_SECONDS if retry else ():
+            if self._clock.monotonic() + pause_seconds > deadline:
+                break  # the tries themselves took the time
             try:
                 return await self.send(sender, copy)
             except RelayError as exc:

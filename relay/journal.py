@@ -22,7 +22,7 @@ _CHATTY_LIBRARIES = ("mail.log", "gnupg", "aiosmtplib", "asyncio", "watchfiles",
 
 _MAX_FRAMES = 12
 
-_WARNINGS = ("_failed", "_broken", "_refused", "_kept", "unexpected")
+_WARNINGS = ("_failed", "_broken", "_refused", "_kept", "_needed", "unexpected")
 """Ends of event names that an admin should see at level `warning`."""
 
 

@@ -230,23 +230,6 @@ class Admission:
 
 
 @dataclass(frozen=True, slots=True)
-class Submission:
-    """One message as the client handed it over, complete and not yet looked into."""
-
-    id: str
-    """Log id of the transaction; it also stands in the reply."""
-    client: Client
-    sender: Address | None
-    options: MailOptions
-    admissions: tuple[Admission, ...]
-    refused_under_always: tuple[Address, ...]
-    """Recipients refused at RCPT under `always` without `mixed: split`: they forbid clear copies."""
-    content: bytes
-    """Header and body with CRLF line ends, dot-unstuffed, exactly as received."""
-    received_at: datetime
-
-
-@dataclass(frozen=True, slots=True)
 class Sealed:
     """Content that only its recipients can read. Made by `mime.selfcheck.seal` or `mime.detect` alone."""
 

@@ -178,3 +178,38 @@ async def test_reload_changes_the_engine(tmp_path: Path, hop: FakeNextHop) -> No
 
         assert isinstance(relay._line.parts.engine, GnupgEngine)
     assert [] == list(tmp_path.glob("gpg-*"))
+
+
+async def test_limits_of_the_configuration_reach_the_edge(tmp_path: Path, hop: FakeNextHop) -> None:
+    """No limit is accepted and ignored, at the start and after a reload."""
+    world = await _world(tmp_path, hop.port)
+    limits = (
+        "limits: {{message_bytes: {0}, recipients: {1}, connections: {2}, connections_per_client: {3}}}\n"
+    )
+    async with _started(world) as relay:
+        world.write(CONFIG.format(port=0, next_hop=hop.port) + limits.format(100_000, 3, 7, 5))
+
+        await relay.reload()
+
+        found = relay._server.parts.settings.limits
+        assert (100_000, 3, 7, 5) == (
+            found.message_bytes,
+            found.recipients,
+            found.connections,
+            found.connections_per_client,
+        )
+
+
+async def test_reload_keeps_the_patience_with_a_source_that_is_down(tmp_path: Path, hop: FakeNextHop) -> None:
+    """A reload does not restart the time after which a 451 becomes a 550."""
+    world = await _world(tmp_path, hop.port, encrypt="always")
+    (tmp_path / "keys" / "broken.asc").write_text("-----BEGIN PGP PUBLIC KEY BLOCK-----\n")
+    async with _started(world) as relay:
+        first = await _send(world)
+        relay._clock.advance(23 * 3600)
+        await _send(world)
+        await relay.reload()
+        relay._clock.advance(2 * 3600)
+        last = await _send(world)
+
+    assert (b"451 4.7.5", b"550 5.7.5") == (first[:9], last[:9])
