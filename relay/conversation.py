@@ -77,6 +77,10 @@ class Conversation:
         """Admits one recipient; raises RelayError for it alone."""
         await self._open().admit(recipient)
 
+    def turned_away(self, recipient: Address | None) -> None:
+        """The edge refused this recipient (None: who can tell?) before its rule was looked at."""
+        self._open().turned_away(recipient)
+
     async def data(self, content: bytes) -> None:
         """Relays the message. Returning means: everybody has it, or a DSN tells the sender who has not.
 

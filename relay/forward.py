@@ -95,13 +95,12 @@ class Forwarder:
     async def _separately(self, sender: Address | None, copies: tuple[Outgoing, ...]) -> Forwarded:
         """The first copy alone: if it is refused, so is the message. Then the others, side by side."""
         first, *others = copies
-        await self._send(sender, first, retry=False)
+        await self.send(sender, first)
         turns = asyncio.Semaphore(self._at_once)
 
         async def attempt(copy: Outgoing) -> Failure | None:
             try:
-                async with turns:
-                    await self._send(sender, copy, retry=True)
+                await self._persist(sender, copy, turns)
             except RelayError as exc:
                 return Failure(copy, exc)
             return None
@@ -113,21 +112,27 @@ class Forwarder:
         delivered = [copy for copy in copies if not any(copy is other for other in failed)]
         return Forwarded(tuple(one for copy in delivered for one in copy.recipients), failures)
 
-    async def _send(self, sender: Address | None, copy: Outgoing, *, retry: bool) -> None:
-        """One copy in a transaction of its own; repeats temporary failures only where others were taken."""
+    async def _persist(self, sender: Address | None, copy: Outgoing, turns: asyncio.Semaphore) -> None:
+        """One copy after others were taken: repeats temporary failures.
+
+        It gives its turn away for the pauses, so that all copies wait at the same time: the client's patience
+        is that of one message, not of each copy (RFC 6409 §5.3).
+        """
         deadline = self._clock.monotonic() + _RETRY_SECONDS
-        for pause_seconds in _RETRY_PAUSES_SECONDS if retry else ():
-            if self._clock.monotonic() + pause_seconds > deadline:
-                break  # the tries themselves took the time
+        for pause_seconds in _RETRY_PAUSES_SECONDS:
             try:
-                return await self.send(sender, copy)
+                async with turns:
+                    return await self.send(sender, copy)
             except RelayError as exc:
-                # RFC 1047: what may have been delivered is not sent again at once
+                # What may have arrived is not sent again: each try could be one more delivery (RFC 1047).
                 if not exc.is_temporary or isinstance(exc, OutcomeUnknown):
+                    raise
+                if self._clock.monotonic() + pause_seconds > deadline:
                     raise
                 self._journal.record("copy_retried", id=self._id, reason=type(exc).__name__)
             await self._clock.sleep(pause_seconds)
-        return await self.send(sender, copy)
+        async with turns:
+            return await self.send(sender, copy)
 
     async def send(self, sender: Address | None, copy: Outgoing) -> None:
         """One transaction: every recipient is accepted before the content. Raises RelayError."""

@@ -22,8 +22,14 @@ _CHATTY_LIBRARIES = ("mail.log", "gnupg", "aiosmtplib", "asyncio", "watchfiles",
 
 _MAX_FRAMES = 12
 
-_WARNINGS = ("_failed", "_broken", "_refused", "_kept", "_needed", "unexpected")
+_WARNINGS = (
+    *("_failed", "_broken", "_refused", "_kept", "_throttled", "_needed", "_unreadable", "_closed", "_lost"),
+)
 """Ends of event names that an admin should see at level `warning`."""
+
+
+_ERRORS = ("start_failed", "unexpected")
+"""What is shown at every level: nobody should have to guess why the relay does not run."""
 
 
 class LogJournal:
@@ -35,6 +41,7 @@ class LogJournal:
     def record(self, event: str, *, id: str = "", **fields: str | int | float | bool) -> None:
         """One line: the event, the id that also stands in the SMTP reply, and the fields."""
         level = logging.WARNING if event.endswith(_WARNINGS) else logging.INFO
+        level = logging.ERROR if event in _ERRORS else level
         given = {name: value for name, value in fields.items() if value != ""}
         self._log.log(level, event, extra={"relay_id": id, "relay_fields": given})
 

@@ -42,6 +42,12 @@ if TYPE_CHECKING:
     from relay.policy import Policy
     from relay.seams import Authenticator, Clock, Engine, HopSession, HopTransaction, Journal, NextHop
 
+_ADDRESS_WORK = 64
+"""Reading address fields takes about that many times as long, octet for octet, as slicing the message."""
+
+_SOMEBODY = Address("an address that could not be read", "", "")
+"""Stands for a recipient that was refused for its syntax; only `policy.default` covers it."""
+
 _LARGE_BYTES = 256 * 1024
 """Above this, slicing and checking leave the event loop for a thread."""
 
@@ -87,12 +93,14 @@ class Transaction:
     admissions: list[Admission] = field(default_factory=list)
     strict_refusals: list[Address] = field(default_factory=list)
     """Refused recipients whose rule forbids clear copies of this message to anybody."""
+    named: frozenset[str] = frozenset()
+    """`Address.key` of everybody in To and Cc; read once, because a long field takes seconds."""
 
     # ----------------------------------------------------------------------- admit
 
     async def admit(self, recipient: Address) -> None:
         """Accepts one recipient, or raises the RelayError that refuses it."""
-        rule = self.parts.policy.rule_for(self.sender, recipient)
+        rule = self._rule_for(recipient)
         try:
             lookup = await self._look_up(recipient, rule)
             await self.front.add(recipient)
@@ -103,6 +111,22 @@ class Transaction:
             raise
         self.admissions.append(Admission(recipient, rule, lookup))
         self._record_admission(self.admissions[-1])
+
+    def _rule_for(self, recipient: Address) -> Rule:
+        policy = self.parts.policy
+        if self.sender is None:
+            return policy.rule_for_null_sender(recipient)
+        return policy.rule_for(self.sender, recipient)
+
+    def turned_away(self, recipient: Address | None) -> None:
+        """Remembers a recipient that the edge refused, if its rule forbids clear copies to the others.
+
+        Args:
+            recipient: None where it could not be read at all: then the default rule says what may be.
+        """
+        meant = recipient or _SOMEBODY
+        if not self.strict_refusals and decision.forbids_clear(self._rule_for(meant)):
+            self.strict_refusals.append(meant)  # one is enough, and clients may repeat RCPT for ever
 
     async def _look_up(self, recipient: Address, rule: Rule) -> Lookup | None:
         """The keys of the recipient; raises what no content can heal."""
@@ -129,6 +153,8 @@ class Transaction:
             RelayError: the client keeps the message; `DeliveryIncomplete` if some recipients have it.
         """
         message = await aside(len(content), self._examined, content)
+        header_bytes = len(content) - len(message.body)
+        self.named = await aside(header_bytes * _ADDRESS_WORK, authors.recipients_named, message)
         shares = await self._plan(message, delivered)
         async with self.ground.budget.encrypting(len(content), len(shares)):
             outgoing = tuple([await self._protect(message, share) for share in shares])
@@ -156,7 +182,7 @@ class Transaction:
         plan = decision.plan(self.admissions, tuple(self.strict_refusals))
         if plan.clear:
             await aside(len(message.body), checks.check_clear, message)
-        groups = copies.plan(plan.encrypted, authors.recipients_named(message))
+        groups = copies.plan(plan.encrypted, self.named)
         sealed = [Share(Treatment.SEAL, group) for group in groups]
         return _shares([*sealed, Share(Treatment.RELEASE, plan.clear)], delivered)
 
@@ -172,9 +198,10 @@ class Transaction:
 
     async def _protect(self, message: Message, share: Share) -> Outgoing:
         """One copy, ready to leave. The only ways out are ciphertext that was checked and a released rule."""
-        size = len(message.body)
+        size = _octets(message)
+        await asyncio.sleep(0)  # a copy that is made on the loop never waits; others have to be served
         recipients = tuple(admission.recipient for admission in share.admissions)
-        received = self._received(message, recipients)
+        received = self._received(recipients)
         if share.treatment is Treatment.SEAL:
             return await self._seal(message, share.admissions, recipients, received)
         if share.treatment is Treatment.KEEP and share.encrypted:
@@ -201,7 +228,7 @@ class Transaction:
         self, message: Message, group: tuple[Admission, ...], recipients: tuple[Address, ...], received: bytes
     ) -> Sealed:
         """Encrypts, and checks what came back, whoever made it."""
-        size = len(message.body)
+        size = _octets(message)
         message = complete.strip(message, sealed=True)
         keys = _distinct(verdict for admission in group for verdict in admission.chosen)
         armored = await self.parts.engine.encrypt(await aside(size, pgpmime.payload, message), keys)
@@ -226,10 +253,9 @@ class Transaction:
     def _date(self) -> str:
         return format_datetime(self.ground.clock.now())
 
-    def _received(self, message: Message, recipients: tuple[Address, ...]) -> bytes:
+    def _received(self, recipients: tuple[Address, ...]) -> bytes:
         """The trace field of one copy; it never names a Bcc recipient (RFC 5321 §7.2)."""
-        named = authors.recipients_named(message)
-        visible = recipients[0] if len(recipients) == 1 and recipients[0].key in named else None
+        visible = recipients[0] if len(recipients) == 1 and recipients[0].key in self.named else None
         return trace.received(
             client_helo=self.client.helo,
             client_ip=self.client.ip,
@@ -369,6 +395,10 @@ def _described(copy: Outgoing) -> dict[str, str | int]:
         return facts | {"treatment": "released", "rule": copy.rule}
     treatment = "passed_through" if copy.passed_through else "encrypted"
     return facts | {"treatment": treatment, "key_ids": " ".join(copy.key_ids)}
+
+
+def _octets(message: Message) -> int:
+    return len(message.body) + sum(len(field.raw) for field in message.fields)
 
 
 _P = ParamSpec("_P")

@@ -144,6 +144,10 @@ class _Table:
     domains: Mapping[str, Entry]
     wildcards: Mapping[str, Entry]
 
+    def all(self) -> list[Entry]:
+        """Every entry."""
+        return [*self.addresses.values(), *self.domains.values(), *self.wildcards.values()]
+
     def match(self, address: Address) -> _Match:
         """Every entry that covers the address."""
         local, _, domain = address.key.rpartition("@")
@@ -196,6 +200,20 @@ class Policy:
             ignored = _ignored(settings, from_sender)
             settings = _cover(_combine(settings, from_sender), match)
         return _rule(settings, phrases, ignored)
+
+    def rule_for_null_sender(self, recipient: Address) -> Rule:
+        """The rule for `MAIL FROM:<>`, which says nothing of who writes and which any login may use.
+
+        Every sender entry counts where it is stricter, so that leaving the sender out never lowers anything.
+        """
+        match = self.recipients.match(recipient)
+        settings = {**_BUILT_IN, **_merge([*match.general, self.default])}
+        settings = {**_cover(settings, match), **_merge(match.exact)}
+        phrases = match.phrases("recipient")
+        for entry in self.senders.all():
+            settings = _combine(settings, _merge([replace(entry, override=False)]))
+            phrases[entry.name] = "may be meant by the null sender and is stricter"
+        return _rule(settings, phrases, [])
 
 
 def _table(entries: Iterable[tuple[Pattern, Entry]]) -> _Table:

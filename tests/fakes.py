@@ -454,6 +454,9 @@ class RecordingConversation:
     async def rcpt(self, recipient: Address) -> None:
         self._call(f"rcpt:{recipient}")
 
+    def turned_away(self, recipient: Address | None) -> None:
+        self._line.note(f"turned_away:{recipient}")
+
     async def data(self, content: bytes) -> None:
         self._line.messages.append(content)
         self._call("data")

@@ -19,7 +19,7 @@ _AUTHORS = ("from", "sender")
 _OUTSIDE = re.compile(r'"(?:[^"\\]|\\.)*"|\[[^\[\]]*\]|[^"()<>\[\]:;,]+|.', re.DOTALL)
 """A quoted string, a domain literal, a run of ordinary characters, or one special."""
 _IN_COMMENT = re.compile(r"\\.|[()]|[^()\\]+|.", re.DOTALL)
-_AROUND_AT = re.compile(r"[ \t]*@[ \t]*(?=[^@\"]*\Z)")
+_AROUND_AT = re.compile(r"(?<![ \t])[ \t]*@[ \t]*(?=[^@\"]*\Z)")
 _ADDR_SPEC = re.compile(r'(?:"(?:[^"\\]|\\.)*"|[^\s"]+)@[^\s"]+')
 _MAX_ADDR_CHARS = 1000
 """RFC 5321 §4.5.3.1 needs 320; comments and blanks come on top."""
@@ -38,7 +38,8 @@ def author(message: Message) -> tuple[Address, ...]:
     Raises:
         MessageRefused: there is none, or one of them cannot be read.
     """
-    found = [addr for name in _AUTHORS for field in message.get(name) for addr in _addresses(field)]
+    fields = [field for name in _AUTHORS for field in message.get(name)]
+    found = [addr for field in fields for addr in (*_addresses(field), *_shown(field))]
     readable = tuple(addr for addr in found if addr)
     if not readable or len(readable) < len(found):
         raise MessageRefused(
@@ -54,6 +55,14 @@ def _addresses(field: Field) -> Iterator[Address | None]:
     for pieces in _mailboxes(field.value.decode("utf-8", "replace")):
         if "".join(pieces).strip():  # lists may have empty elements (RFC 5322 §4.4), groups may be empty
             yield _address(pieces)
+
+
+def _shown(field: Field) -> Iterator[Address | None]:
+    """What stands like an address, unquoted, in a display name; other programs take it for the author."""
+    for pieces in _mailboxes(field.value.decode("utf-8", "replace")):
+        words = pieces[: pieces.index("<")] if "<" in pieces else []
+        bare = " ".join(word for word in words if not word.startswith('"'))
+        yield from (_address([word]) for word in bare.split() if "@" in word)
 
 
 def _mailboxes(value: str) -> Iterator[list[str]]:
@@ -73,6 +82,8 @@ def _mailboxes(value: str) -> Iterator[list[str]]:
             yield pieces
             pieces = []
         elif piece == ":" and not in_angle:
+            if "<" in pieces or any("@" in word and not word.startswith('"') for word in pieces):
+                yield ["<"]  # no name of a group: others read an address here
             pieces = []
         else:
             in_angle = piece == "<" or (in_angle and piece != ">")

@@ -100,6 +100,8 @@ def _text(failed: tuple[Failed, ...], id: str) -> bytes:
 
 def _sentence(failed: Failed) -> str:
     """Our own words for a reply; those of the next mail server stay in the log."""
+    if failed.enhanced == "4.4.2":
+        return f"the next mail server did not confirm it, it may have arrived ({failed.code} 4.4.2)"
     if failed.code < 500:
         return f"the next mail server could not take it in time ({failed.code} {_enhanced(failed)})"
     return f"the next mail server refused it ({failed.code} {_enhanced(failed)})"

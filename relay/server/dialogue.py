@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
 from relay.errors import LoginRefused, OverMemory, RelayError
-from relay.message import Client, MailOptions, Reply
+from relay.message import Address, Client, MailOptions, Reply
 from relay.server import replies
 from relay.server.auth import MECHANISMS, Credentials, initial_response
 from relay.server.data import DataReader
 from relay.server.limits import client_key
 from relay.server.line import Conversation, Reservation
-from relay.server.parameters import Accepted, parse_command, parse_mail, parse_rcpt, refuse_argument
+from relay.server.parameters import (
+    Accepted,
+    meant_by,
+    parse_command,
+    parse_mail,
+    parse_rcpt,
+    refuse_argument,
+)
 from relay.server.parts import Parts
 from relay.server.refusals import (
     AlreadyDone,
@@ -32,6 +40,7 @@ from relay.server.refusals import (
     LoginNeeded,
     MailNeeded,
     MechanismUnknown,
+    NeedsUtf8,
     ProtocolError,
     RcptNeeded,
     TooManyErrors,
@@ -269,11 +278,12 @@ class Dialogue:
         if self._transaction:
             raise TransactionOpen
         accepted = Accepted(self._extended, self._conversation.offers.smtputf8, self._max_bytes())
-        sender, options = parse_mail(argument, accepted)
-        self._transactions += 1
-        self.id = f"{self._client.id}-{self._transactions}"
-        self._utf8 = options.smtputf8
-        self._transaction = _Transaction(options, self._budget.reserve(options.size_bytes or 0))
+        with self._recording("sender_refused"):
+            sender, options = parse_mail(argument, accepted)
+            self._transactions += 1
+            self.id = f"{self._client.id}-{self._transactions}"
+            self._utf8 = options.smtputf8
+            self._transaction = _Transaction(options, self._budget.reserve(options.size_bytes or 0))
         try:
             await self._conversation.mail(self._client, self.id, sender, options)
         except RelayError:
@@ -283,14 +293,24 @@ class Dialogue:
 
     async def _rcpt(self, argument: str) -> None:
         transaction = self._open_transaction()
-        recipient = parse_rcpt(argument, transaction.options)
-        limit = self._settings.limits.recipients
-        if transaction.recipients >= limit or transaction.attempts >= _ATTEMPTS * limit:
-            raise TooManyRecipients
+        try:
+            with self._recording("recipient_refused"):
+                recipient = parse_rcpt(argument)
+                self._check_rcpt(transaction, recipient)
+        except RelayError:
+            self._conversation.turned_away(meant_by(argument))
+            raise
         transaction.attempts += 1
         await self._conversation.rcpt(recipient)
         transaction.recipients += 1
         await self._reply(replies.RECIPIENT_OK)
+
+    def _check_rcpt(self, transaction: _Transaction, recipient: Address) -> None:
+        if not recipient.is_ascii and not transaction.options.smtputf8:
+            raise NeedsUtf8
+        limit = self._settings.limits.recipients
+        if transaction.recipients >= limit or transaction.attempts >= _ATTEMPTS * limit:
+            raise TooManyRecipients
 
     async def _data(self, argument: str) -> None:
         refuse_argument(argument, "DATA")
@@ -299,7 +319,9 @@ class Dialogue:
             raise RcptNeeded
         await self._reply(replies.GO_AHEAD)
         try:
-            await self._relay(await self._receive(transaction))
+            with self._recording("message_refused"):
+                content = await self._receive(transaction)
+            await self._relay(content)
         except RelayError:
             await self.abandon()
             raise
@@ -310,6 +332,19 @@ class Dialogue:
             await self._reply(replies.accepted(self.id))
         except Disconnected:
             self._journal.record("reply_lost", id=self.id)
+            raise
+
+    @contextmanager
+    def _recording(self, event: str) -> Iterator[None]:
+        """What the edge itself refuses stands in the log under the id that its reply names."""
+        try:
+            yield
+        except RelayError as refusal:
+            if not isinstance(refusal, ProtocolError):  # those carry no id
+                reply = refusal.reply()
+                self._journal.record(
+                    event, id=self.id, reply=f"{reply.code} {reply.enhanced}", error=type(refusal).__name__
+                )
             raise
 
     async def _receive(self, transaction: _Transaction) -> bytes:

@@ -38,6 +38,13 @@ class Conversation(Protocol):
     async def rcpt(self, recipient: Address) -> None:
         """Adds a recipient; raises RelayError for this recipient alone."""
 
+    def turned_away(self, recipient: Address | None) -> None:
+        """The edge refuses this recipient itself; its rule may forbid clear copies to others all the same.
+
+        Args:
+            recipient: None where nobody can tell who was meant.
+        """
+
     async def data(self, content: bytes) -> None:
         """Relays the message: returning means 250. It runs to its end even if the client disconnects.
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from relay.address import parse_path
+from relay.address import parse_mailbox, parse_path
 from relay.errors import MessageTooLarge
 from relay.message import Address, MailOptions
 from relay.server.refusals import BadArguments, BadLine, LineTooLong, NeedsUtf8, ParameterUnknown
@@ -24,6 +24,8 @@ _RCPT_USAGE = "RCPT TO:<address>"
 _PATH = re.compile(r'(?P<word>FROM|TO): *<(?P<path>(?:"(?:[^"\\]|\\.)*+"|[^<>"])*+)>(?P<rest>(?: .*)?)', re.I)
 # RFC 5321 §4.1.2 esmtp-param; values may hold UTF-8 (RFC 6531 §3.3)
 _PARAMETER = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9-]*)(?:=(?P<value>[^\x00-\x20=\x7f]+))?")
+# The last thing like an address: behind a source route, a second `@` in a local part, or `TO:`
+_MEANT = re.compile(r"[^\s<>@:,]+@[^\s<>@:,]+(?=[\s>]|\Z)")
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+")
 _SIZE = re.compile(r"[0-9]{1,20}")
 
@@ -74,7 +76,7 @@ def parse_mail(argument: str, accepted: Accepted) -> tuple[Address | None, MailO
     return (_address(path, options) if path else None), options
 
 
-def parse_rcpt(argument: str, options: MailOptions) -> Address:
+def parse_rcpt(argument: str) -> Address:
     """The recipient of RCPT.
 
     Raises:
@@ -84,7 +86,21 @@ def parse_rcpt(argument: str, options: MailOptions) -> Address:
     if given:
         raise ParameterUnknown(parameter=next(iter(given)))
     # `<Postmaster>` alone (RFC 5321 §4.1.1.3) means our own; a submission server has nobody behind it.
-    return _address(path, options)
+    return parse_path(path)
+
+
+def meant_by(argument: str) -> Address | None:
+    """Whom a RCPT command that was refused may have meant; None where nobody can tell.
+
+    Only for asking what the policy says about that recipient: of a source route the last part counts.
+    """
+    match = _MEANT.search(argument)
+    if match is None:
+        return None
+    try:
+        return parse_mailbox(match[0])
+    except ValueError:
+        return None
 
 
 def _split(argument: str, word: str, usage: str) -> tuple[str, dict[str, str | None]]:

@@ -165,3 +165,22 @@ async def test_forward_sends_later_copies_side_by_side_up_to_the_limit(at_once: 
     assert expected == most
     assert copies[0] is session.taken[0]
     assert (SENDER, ALICE, BOB, CAROL) == forwarded.delivered
+
+
+async def test_forward_copies_that_fail_wait_together() -> None:
+    """Nine copies that fail for now cost the client the pauses of one (RFC 6409 §5.3)."""
+    session = ScriptedSession({f"rcpt:{address}": [FULL] * 99 for address in (ALICE, BOB, CAROL)})
+    clock = FixedClock()
+    forwarder = Forwarder(session, ScriptedTransaction(session), clock, ListJournal(), id="id")
+    before = clock.monotonic()
+
+    async def advance_once(seconds: float) -> None:
+        await asyncio.sleep(0)
+        clock.advance(seconds / 3)  # three sleepers share the time that passes
+
+    clock.sleep = advance_once  # type: ignore[method-assign]  # sleepers of this test sleep side by side
+    copies = tuple(_copy(address) for address in (SENDER, ALICE, BOB, CAROL))
+    forwarded = await forwarder.forward(SENDER, copies, frozenset())
+
+    assert 3 == len(forwarded.failures)
+    assert clock.monotonic() - before < 60

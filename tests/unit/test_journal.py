@@ -88,3 +88,13 @@ def test_record_of_failures_is_a_warning() -> None:
     LogJournal().record("copy_failed")
 
     assert ["copy_failed"] == [json.loads(line)["event"] for line in _lines(stream)]
+
+
+def test_record_of_a_failed_start_shows_at_level_error() -> None:
+    """Whoever asks for errors only still hears why the relay does not run."""
+    stream = io.StringIO()
+    start_logging(json_lines=True, level="error", stream=stream)
+
+    LogJournal().record("start_failed", reason="port 465 is taken")
+
+    assert 1 == len(_lines(stream))

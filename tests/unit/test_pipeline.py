@@ -29,6 +29,7 @@ from relay.errors import (
 )
 from relay.message import (
     Address,
+    Encrypt,
     Login,
     Mixed,
     Released,
@@ -37,6 +38,7 @@ from relay.message import (
 )
 from relay.mime import armor, packets
 from relay.openpgp.sequoia import SequoiaEngine
+from relay.policy import Entry, Policy, parse_pattern
 from tests import keys
 from tests.fakes import ScriptedSession
 from tests.line import ALICE, BOB, CLIENT, MARKER, SENDER, V6, Line, LyingEngine, policy
@@ -240,6 +242,46 @@ async def test_relay_refuses_clear_beside_a_recipient_refused_before(line: Line)
         await transaction.relay(_content("a@clear.example"))
 
     assert not line.session.taken
+
+
+@pytest.mark.parametrize("recipient", [parse_mailbox("x@example.com"), None])
+async def test_relay_refuses_clear_beside_a_recipient_that_the_edge_turned_away(
+    recipient: Address | None, line: Line
+) -> None:
+    """A recipient over a limit or with bad syntax is a refused one, and its rule counts all the same."""
+    transaction = await line.begin()
+    transaction.turned_away(recipient)
+    await transaction.admit(parse_mailbox("a@clear.example"))
+
+    with pytest.raises(MixedRefused):
+        await transaction.relay(_content("a@clear.example"))
+
+    assert not line.session.taken
+
+
+async def test_relay_forgives_a_turned_away_recipient_under_a_lax_rule(line: Line) -> None:
+    """Only a rule that forbids clear copies binds the others."""
+    transaction = await line.begin()
+    transaction.turned_away(parse_mailbox("x@clear.example"))
+    await transaction.admit(parse_mailbox("a@clear.example"))
+
+    await transaction.relay(_content("a@clear.example"))
+
+    assert 1 == len(line.session.taken)
+
+
+async def test_admit_from_the_null_sender_obeys_the_strictest_sender_entry(line: Line) -> None:
+    """`MAIL FROM:<>` is no way around a rule for senders."""
+    strict = Entry(name="policy.senders.hr", encrypt=Encrypt.ALWAYS)
+    line.policy = policy(encrypt=Encrypt.WHEN_POSSIBLE)
+    line.policy = replace(
+        line.policy,
+        senders=Policy.build(strict, [], [(parse_pattern("*@hr.example"), strict)]).senders,
+    )
+    transaction = await line.begin(sender=None)
+
+    with pytest.raises(KeyMissing):
+        await transaction.admit(parse_mailbox("nokey@example.com"))
 
 
 @pytest.mark.parametrize(

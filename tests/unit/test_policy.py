@@ -511,3 +511,18 @@ def test_rule_for_other_spelling_has_the_same_rule(
         return f'"{local.upper()}"@{domain.upper()}.'
 
     assert rule(of, recipient, sender) == rule(of, spelled(recipient), spelled(sender))
+
+
+def test_rule_for_null_sender_is_as_strict_as_any_sender_entry() -> None:
+    """Anybody may write as `<>`, so leaving the sender out never makes a message leave less protected."""
+    default = Entry(name="policy.default", encrypt=Encrypt.WHEN_POSSIBLE, keys=("folder",))
+    strict = Entry(name="policy.senders.hr", encrypt=Encrypt.ALWAYS)
+    lax = Entry(name="policy.senders.robot", encrypt=Encrypt.NEVER, override=True)
+    senders = [(parse_pattern("*@hr.example.com"), strict), (parse_pattern("robot@example.com"), lax)]
+    recipient = parse_mailbox("bob@example.org")
+
+    rule = Policy.build(default, [], senders).rule_for_null_sender(recipient)
+
+    assert (Encrypt.ALWAYS, "policy.senders.hr") == (rule.encrypt, rule.name)
+    only_lax = Policy.build(default, [], senders[1:]).rule_for_null_sender(recipient)
+    assert Encrypt.WHEN_POSSIBLE is only_lax.encrypt

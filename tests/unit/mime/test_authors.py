@@ -149,3 +149,31 @@ def test_recipients_named_two_thousand_recipients() -> None:
     value = b", ".join(b"Some Body <user%d@x.example>" % number for number in range(2000))
 
     assert 2000 == len(recipients_named(_to(value)))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "ceo@example.com: alice@example.com;",
+        "<ceo@example.com>: alice@example.com;",
+        "ceo@example.com:, alice@example.com",
+    ],
+)
+def test_author_with_an_address_as_the_name_of_a_group_is_refused(value: str) -> None:
+    """Other programs show the name of the group as the author (S-23)."""
+    with pytest.raises(MessageRefused):
+        author(parse(f"From: {value}\r\n\r\n".encode()))
+
+
+def test_author_in_an_unquoted_display_name_counts() -> None:
+    """`ceo@… <alice@…>` is shown as ceo by some programs, so the login must be allowed both."""
+    found = author(parse(b"From: ceo@example.com <alice@example.com>\r\n\r\n"))
+
+    assert {"alice@example.com", "ceo@example.com"} == {address.key for address in found}
+
+
+def test_recipients_named_of_many_blanks_takes_linear_time() -> None:
+    """A long run of blanks is read once, not once for each blank."""
+    message = parse(b"To: a" + b" " * 200_000 + b"x@example.com\r\n\r\n")
+
+    assert "x@example.com" not in recipients_named(message)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from relay.errors import MessageTooLarge, RelayError
 from relay.message import MailOptions
-from relay.server.parameters import Accepted, parse_command, parse_mail, parse_rcpt
+from relay.server.parameters import Accepted, meant_by, parse_command, parse_mail, parse_rcpt
 from relay.server.refusals import BadArguments, BadLine, LineTooLong, NeedsUtf8, ParameterUnknown
 
 ALL = Accepted(extended=True, smtputf8=True, max_bytes=1000)
@@ -74,7 +74,7 @@ def test_mail_parameters_that_were_not_offered(argument: str) -> None:
 def test_rcpt_parameters_are_unknown() -> None:
     """DSN is not offered, so its parameters are 555 and not dropped in silence."""
     with pytest.raises(ParameterUnknown):
-        parse_rcpt("TO:<a@b.example> ORCPT=rfc822;A@b.example", MailOptions())
+        parse_rcpt("TO:<a@b.example> ORCPT=rfc822;A@b.example")
 
 
 @settings(max_examples=100, deadline=None)
@@ -119,3 +119,23 @@ def test_command_that_is_no_text_or_too_long() -> None:
     with pytest.raises(LineTooLong):
         parse_command(b"NOOP " + b"x" * 2042)
     assert "AUTH" == parse_command(b"auth " + b"x" * 9000)[0]
+
+
+@pytest.mark.parametrize(
+    ("argument", "expected"),
+    [
+        ("TO:<@foo.example:bob@strict.example>", "bob@strict.example"),
+        ("TO:<a@b@strict.example>", "b@strict.example"),
+        ("TO:<bob@strict.example> NOTIFY=NEVER", "bob@strict.example"),
+        ("TO:bob@strict.example", "bob@strict.example"),
+        ("TO:<bob>", None),
+        ("", None),
+    ],
+)
+def test_meant_by_a_refused_command_is_whom_the_policy_is_asked_about(
+    argument: str, expected: str | None
+) -> None:
+    """A recipient whose command was refused for its form is still under its rule."""
+    found = meant_by(argument)
+
+    assert expected == (found.key if found else None)
