@@ -17,7 +17,7 @@ from typing import TextIO
 
 _LOGGER = "relay"
 
-_CHATTY_LIBRARIES = ("mail.log", "gnupg", "aiosmtplib", "asyncio", "watchfiles", "concurrent")
+_CHATTY_LIBRARIES = ("mail.log", "gnupg", "aiosmtplib", "asyncio", "concurrent")
 """aiosmtpd (as `mail.log`) and python-gnupg print content at DEBUG; the others are only noise."""
 
 _MAX_FRAMES = 12

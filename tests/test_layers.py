@@ -56,12 +56,12 @@ RULES = {
     "files": Allowed(frozenset({"values", "files"}), frozenset()),
     "pure": Allowed(frozenset({"values", "pure"}), frozenset(), _IO - {"io"}),
     "adapters": Allowed(
-        frozenset({"values", "files", "pure"}), frozenset({"pysequoia", "gnupg", "aiosmtplib", "watchfiles"})
+        frozenset({"values", "files", "pure"}), frozenset({"pysequoia", "gnupg", "aiosmtplib"})
     ),
     "line": Allowed(frozenset({"values", "pure", "line"}), frozenset(), _IO - {"asyncio", "random"}),
     "edge": Allowed(
         frozenset({"values", "files", "pure", "line"}),
-        frozenset({"aiosmtpd", "argon2", "idna", "watchfiles"}),
+        frozenset({"aiosmtpd", "argon2", "idna"}),
     ),
 }
 
