@@ -277,7 +277,6 @@ class Offers:
     eightbitmime: bool = False
     smtputf8: bool = False
     auth: tuple[str, ...] = ()
-    dsn: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,11 +78,6 @@ def check_clear(message: Message) -> None:
         )
 
 
-def has_eightbit(message: Message) -> bool:
-    """Whether the body needs 8BITMIME (RFC 6152)."""
-    return not message.body.isascii()
-
-
 def needs_smtputf8(header: bytes) -> bool:
     """Whether a header section needs SMTPUTF8 (RFC 6531 §3.4): it has octets beyond ASCII."""
     return not header.isascii()

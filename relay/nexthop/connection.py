@@ -315,7 +315,6 @@ def _offers(response: SMTPResponse) -> Offers:
         eightbitmime="8bitmime" in extensions,
         smtputf8="smtputf8" in extensions,
         auth=tuple(mechanism.upper() for mechanism in mechanisms),
-        dsn="dsn" in extensions,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from relay.errors import LoopDetected, MessageRefused
-from relay.mime.checks import check_clear, examine, has_eightbit, needs_smtputf8
+from relay.mime.checks import check_clear, examine, needs_smtputf8
 from relay.mime.headers import parse
 
 _FROM = b"From: a@b.example\r\n"
@@ -101,12 +101,6 @@ def test_reply_texts_fit_into_their_slot() -> None:
         check_clear(parse(b"\r\n" + b"x" * 999))
 
     assert refused.value.reply().text.endswith("base64")
-
-
-@pytest.mark.parametrize(("body", "expected"), [(b"abc", False), (b"a\xe4c", True)])
-def test_has_eightbit_looks_at_the_body(body: bytes, expected: bool) -> None:
-    """Octets over 127 in the body need 8BITMIME (C-15)."""
-    assert expected == has_eightbit(parse(b"Subject: x\r\n\r\n" + body))
 
 
 @pytest.mark.parametrize(

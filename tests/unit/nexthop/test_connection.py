@@ -218,7 +218,7 @@ async def test_open_silent_hop_times_out(verb: str) -> None:
 @pytest.mark.parametrize(
     ("offers", "expected"),
     [
-        (("SIZE 1000", "8bitmime", "SmtpUtf8", "DSN"), Offers(1000, True, True, (), True)),
+        (("SIZE 1000", "8bitmime", "SmtpUtf8", "DSN"), Offers(1000, True, True)),
         (("SIZE",), Offers()),
         (("SIZE 0",), Offers()),
         (("SIZE big",), Offers()),
