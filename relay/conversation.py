@@ -65,7 +65,7 @@ class Conversation:
         await self.reset()
         try:
             senders.check_sender(client.login, sender)
-            front = await self._session.start(sender, options)
+            front = await self._session.start(sender)
         except RelayError as refusal:
             self._record_refusal("sender_refused", id, refusal, sender=str(sender or "<>"))
             raise

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from relay.errors import OutcomeUnknown, RelayError
-from relay.message import Address, MailOptions, Outgoing
+from relay.message import Address, Outgoing
 
 if TYPE_CHECKING:
     from relay.seams import Clock, HopSession, HopTransaction, Journal
@@ -136,7 +136,7 @@ class Forwarder:
 
     async def send(self, sender: Address | None, copy: Outgoing) -> None:
         """One transaction: every recipient is accepted before the content. Raises RelayError."""
-        transaction = await self._session.start(sender, MailOptions())
+        transaction = await self._session.start(sender)
         try:
             for recipient in copy.recipients:
                 await transaction.add(recipient)

@@ -14,7 +14,6 @@ from relay.message import (
     Certificate,
     Client,
     Login,
-    MailOptions,
     Offers,
     Outgoing,
     Verdict,
@@ -81,8 +80,17 @@ class HopSession(Protocol):
             LoginUnavailable: it could not be asked.
         """
 
-    async def start(self, sender: Address | None, options: MailOptions) -> HopTransaction:
-        """Opens a transaction with MAIL. Raises NextHopRefused, NextHopUnavailable or NeedsSmtpUtf8."""
+    async def start(self, sender: Address | None) -> HopTransaction:
+        """Opens a transaction with MAIL.
+
+        What the client declared with its own MAIL is not passed on: it tells nothing about the content that
+        will leave, which declares what it needs itself.
+
+        Raises:
+            NextHopRefused: it does not take mail from this sender.
+            NeedsSmtpUtf8: the sender is not ASCII and the next hop cannot take that.
+            NextHopUnavailable: it could not be asked.
+        """
 
     async def close(self) -> None:
         """Ends whatever the session holds; never raises."""

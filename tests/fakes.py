@@ -77,7 +77,7 @@ class ScriptedSession:
     async def login(self, username: str, password: str) -> None:
         self.step("login")
 
-    async def start(self, sender: Address | None, options: MailOptions) -> ScriptedTransaction:
+    async def start(self, sender: Address | None) -> ScriptedTransaction:
         self.step("mail")
         return self.transaction(self)
 

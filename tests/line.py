@@ -126,7 +126,7 @@ class Line:
         return Pipeline(self.parts, self.ground)
 
     async def begin(self, client: Client = CLIENT, sender: Address | None = SENDER) -> Transaction:
-        front = await self.session.start(sender, MailOptions())
+        front = await self.session.start(sender)
         return Transaction(
             self.parts, self.ground, client, "conn-1", sender, MailOptions(), self.session, front
         )

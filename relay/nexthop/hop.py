@@ -11,7 +11,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from relay.errors import LoginRefused, LoginUnavailable, NextHopUnavailable, RelayError
-from relay.message import Address, Client, MailOptions, Offers
+from relay.message import Address, Client, Offers
 from relay.nexthop.connection import HopConnection
 from relay.nexthop.login import Credentials, LoginPause
 from relay.nexthop.pool import ConnectionPool, Parked
@@ -144,12 +144,8 @@ class SmtpSession:
         except NextHopUnavailable as exc:
             raise LoginUnavailable(exc.detail) from exc
 
-    async def start(self, sender: Address | None, options: MailOptions) -> SmtpTransaction:
-        """Opens a transaction with MAIL.
-
-        Args:
-            options: of the client's MAIL; they tell nothing about the content that will leave, so only
-                what `sender` needs is declared now.
+    async def start(self, sender: Address | None) -> SmtpTransaction:
+        """Opens a transaction with MAIL, which declares what `sender` needs.
 
         Raises:
             NextHopRefused, NextHopUnavailable, NeedsSmtpUtf8: there is no transaction.

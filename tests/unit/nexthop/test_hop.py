@@ -11,18 +11,17 @@ from typing import Any
 import pytest
 
 from relay.errors import LoginRefused, LoginUnavailable, NextHopUnavailable, RelayError
-from relay.message import Client, MailOptions, Offers
+from relay.message import Client, Offers
 from relay.nexthop.settings import Timeouts
 from relay.seams import HopSession, HopTransaction, NextHop
 from tests.fakes import FakeNextHop, Fault, FixedClock, ListJournal
 from tests.unit.nexthop.conftest import ALICE, BOB, CLIENT, HopMaker, sealed
 
 LOGINS = {"relay": "s3cret", "alice": "wonder", "bob": "builder"}
-OPTIONS = MailOptions()
 
 
 async def deliver(session: HopSession) -> None:
-    transaction = await session.start(ALICE, OPTIONS)
+    transaction = await session.start(ALICE)
     await transaction.add(BOB)
     await transaction.send(sealed(BOB))
 
@@ -32,7 +31,7 @@ async def test_hop_is_what_the_pipeline_asks_for(hop_for: HopMaker) -> None:
     async with FakeNextHop() as fake:
         hop: NextHop = hop_for(fake)
         session: HopSession = hop.session(CLIENT)
-        transaction: HopTransaction = await session.start(None, OPTIONS)
+        transaction: HopTransaction = await session.start(None)
         await transaction.abandon()
 
 
@@ -238,10 +237,10 @@ async def test_client_login_refused_later_ends_its_other_connections(hop_for: Ho
     async with FakeNextHop(logins=dict(LOGINS)) as fake:
         session = hop_for(fake, client_login=True).session(CLIENT)
         await session.login("alice", "wonder")
-        first = await session.start(ALICE, OPTIONS)
+        first = await session.start(ALICE)
         fake.logins["alice"] = "changed"
         with pytest.raises(NextHopUnavailable):
-            await session.start(ALICE, OPTIONS)
+            await session.start(ALICE)
         await first.abandon()
         with pytest.raises(NextHopUnavailable):
             await deliver(session)
@@ -267,7 +266,7 @@ async def test_slow_uploads_keep_nobody_from_sending(hop_for: HopMaker) -> None:
     """A transaction that waits for its client holds no slot; it is replayed if its connection was needed."""
     async with FakeNextHop() as fake:
         hop = hop_for(fake, max_connections=2, timeouts=Timeouts(slot_seconds=0.2))
-        slow = [await hop.session(CLIENT).start(ALICE, OPTIONS) for _ in range(6)]
+        slow = [await hop.session(CLIENT).start(ALICE) for _ in range(6)]
         for transaction in slow:
             await transaction.add(BOB)
         await deliver(hop.session(CLIENT))
@@ -353,7 +352,7 @@ async def test_close_drops_no_message_under_way(hop_for: HopMaker) -> None:
     async with FakeNextHop() as fake:
         hop = hop_for(fake)
         session = hop.session(CLIENT)
-        transaction = await session.start(ALICE, OPTIONS)
+        transaction = await session.start(ALICE)
         await transaction.add(BOB)
         await hop.close()
         await transaction.send(sealed(BOB))

@@ -17,18 +17,17 @@ from relay.errors import (
     OutcomeUnknown,
     RelayError,
 )
-from relay.message import Address, MailOptions, Released
+from relay.message import Address, Released
 from relay.nexthop.settings import Timeouts
 from relay.nexthop.transaction import SmtpTransaction
 from tests.fakes import FakeNextHop, Fault, FixedClock
 from tests.unit.nexthop.conftest import ALICE, BOB, CAROL, CLIENT, JOSE, HopMaker, sealed
 
-OPTIONS = MailOptions()
 LOGINS = {"relay": "s3cret"}
 
 
 async def started(hop: Any, *recipients: Address, sender: Address | None = ALICE) -> SmtpTransaction:
-    transaction: SmtpTransaction = await hop.session(CLIENT).start(sender, OPTIONS)
+    transaction: SmtpTransaction = await hop.session(CLIENT).start(sender)
     for recipient in recipients:
         await transaction.add(recipient)
     return transaction
@@ -433,13 +432,13 @@ async def test_session_close_ends_its_transactions(hop_for: HopMaker) -> None:
     async with FakeNextHop() as fake:
         hop = hop_for(fake)
         session = hop.session(CLIENT)
-        await session.start(ALICE, OPTIONS)
+        await session.start(ALICE)
         await session.close()
         await (await started(hop, BOB)).send(sealed(BOB))
 
         assert fake.connections == 1
         with pytest.raises(RuntimeError):
-            await session.start(ALICE, OPTIONS)
+            await session.start(ALICE)
 
 
 async def test_session_close_while_adding_ends_the_transaction_afterwards(hop_for: HopMaker) -> None:
@@ -453,7 +452,7 @@ async def test_session_close_while_adding_ends_the_transaction_afterwards(hop_fo
     async with FakeNextHop().on("RCPT", late) as fake:
         hop = hop_for(fake)
         session = hop.session(CLIENT)
-        transaction = await session.start(ALICE, OPTIONS)
+        transaction = await session.start(ALICE)
         adding = asyncio.ensure_future(transaction.add(BOB))
         while fake.is_scripted("RCPT"):  # noqa: ASYNC110 - the fake has no event for each of its states
             await asyncio.sleep(0.01)
@@ -479,7 +478,7 @@ async def test_session_close_while_sending_lets_it_end(hop_for: HopMaker, client
         session = hop_for(fake, client_login=client_login).session(CLIENT)
         if client_login:
             await session.login("relay", "s3cret")
-        transaction = await session.start(ALICE, OPTIONS)
+        transaction = await session.start(ALICE)
         await transaction.add(BOB)
         sending = asyncio.ensure_future(transaction.send(sealed(BOB)))
         while fake.is_scripted("DOT"):  # noqa: ASYNC110 - the fake has no event for each of its states
@@ -548,7 +547,7 @@ async def test_random_faults_never_deliver_partially_or_twice(hop_for: HopMaker,
 async def _attempt(hop: Any, number: int) -> str:
     session = hop.session(CLIENT)
     try:
-        transaction = await session.start(ALICE, OPTIONS)
+        transaction = await session.start(ALICE)
         await transaction.add(BOB)
         await transaction.add(CAROL)
         await transaction.send(sealed(BOB, CAROL, body=f"{number}\r\n".encode()))
