@@ -202,27 +202,29 @@ class Transaction:
         await asyncio.sleep(0)  # a copy that is made on the loop never waits; others have to be served
         recipients = tuple(admission.recipient for admission in share.admissions)
         received = self._received(recipients)
-        if share.treatment is Treatment.SEAL:
-            return await self._seal(message, share.admissions, recipients, received)
-        if share.treatment is Treatment.KEEP and share.encrypted:
-            return await aside(
-                size,
-                detect.pass_through,
-                message,
-                received=received,
-                recipients=recipients,
-                key_ids=share.encrypted.pkesk_ids,
-                smtputf8=self.options.smtputf8,
-            )
-        return await aside(
-            size,
-            pgpmime.release,
-            message,
-            received=received,
-            recipients=recipients,
-            rule=", ".join(dict.fromkeys(admission.rule.name for admission in share.admissions)),
-            smtputf8=self.options.smtputf8,
-        )
+        match share.treatment:
+            case Treatment.SEAL:
+                return await self._seal(message, share.admissions, recipients, received)
+            case Treatment.KEEP:
+                return await aside(
+                    size,
+                    detect.pass_through,
+                    message,
+                    received=received,
+                    recipients=recipients,
+                    key_ids=share.encrypted.pkesk_ids if share.encrypted else (),
+                    smtputf8=self.options.smtputf8,
+                )
+            case Treatment.RELEASE:
+                return await aside(
+                    size,
+                    pgpmime.release,
+                    message,
+                    received=received,
+                    recipients=recipients,
+                    rule=", ".join(dict.fromkeys(admission.rule.name for admission in share.admissions)),
+                    smtputf8=self.options.smtputf8,
+                )
 
     async def _seal(
         self, message: Message, group: tuple[Admission, ...], recipients: tuple[Address, ...], received: bytes
