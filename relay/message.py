@@ -200,6 +200,11 @@ class Lookup:
     failing_seconds: float = 0.0
     """How long this address has been unavailable without a break; 0 unless the result is unavailable."""
 
+    def __post_init__(self) -> None:
+        # Whoever has nothing chosen may be served in clear: `usable` without a key must not exist.
+        if bool(self.chosen) != (self.result is LookupResult.USABLE):
+            raise ValueError("a lookup has chosen certificates exactly when its result is usable")
+
     @property
     def sentence(self) -> str:
         """The verdicts in one sentence, for a reply about an unusable certificate."""

@@ -40,6 +40,13 @@ def test_reply_without_status_has_none() -> None:
     assert (b"220 hello\r\n", "") == (Reply(220, "", "hello").encode(), Reply(220, "", "hello").enhanced)
 
 
+@pytest.mark.parametrize(("result", "chosen"), [(LookupResult.USABLE, ()), (LookupResult.NONE, (USABLE,))])
+def test_lookup_chooses_exactly_when_usable(result: LookupResult, chosen: tuple[Verdict, ...]) -> None:
+    """`usable` with nothing to encrypt to would be a recipient in clear under any rule."""
+    with pytest.raises(ValueError, match="chosen"):
+        Lookup(result, chosen)
+
+
 def test_lookup_sentence_holds_the_verdicts_that_matter() -> None:
     """A reply about an unusable key tells why, not what was fine."""
     lookup = Lookup(LookupResult.UNUSABLE, verdicts=(EXPIRED, USABLE))
