@@ -74,6 +74,8 @@ def policy(**default: object) -> Policy:
         ("maybe.example", Entry(name="maybe", encrypt=Encrypt.WHEN_POSSIBLE)),
         ("split.example", Entry(name="split", mixed=Mixed.SPLIT)),
         ("waits.example", Entry(name="waits", accept_encrypted=True)),
+        ("routes.example", Entry(name="routes", encrypt=Encrypt.NEVER, allow_routing=True)),
+        ("hand.example", Entry(name="hand", certificates=(keys.certificate("curve25519").fingerprint,))),
     ]
     return Policy.build(
         replace(entry, **default), [(parse_pattern(name), entry) for name, entry in domains], []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ import pysequoia
 import pytest
 
 from relay.address import parse_mailbox
+from relay.budget import ENCRYPT_FACTOR, Budget
 from relay.errors import (
     BadAddress,
     DeliveryIncomplete,
@@ -26,6 +28,7 @@ from relay.errors import (
     OutcomeUnknown,
     RelayError,
     SenderNotAllowed,
+    TooManyCopies,
 )
 from relay.message import (
     Address,
@@ -38,6 +41,7 @@ from relay.message import (
 )
 from relay.mime import armor, packets
 from relay.openpgp.sequoia import SequoiaEngine
+from relay.pipeline import aside
 from relay.policy import Entry, Policy, parse_pattern
 from tests import keys
 from tests.fakes import ScriptedSession
@@ -191,6 +195,79 @@ async def test_relay_skips_recipients_who_have_the_message(line: Line) -> None:
     assert [(BOB,)] == [tuple(map(str, copy.recipients)) for copy in line.session.taken]
 
 
+async def test_relay_passes_what_the_client_encrypted_for_a_recipient_without_a_key(line: Line) -> None:
+    """`accept_encrypted`: whose key nobody here knows, the client may have known (D-08)."""
+    await line.send(_content(ALICE), ALICE)
+    (first,) = line.session.taken
+    line.session.taken.clear()
+
+    await line.send(first.header + b"\r\n" + first.body, "x@waits.example")
+
+    assert [first.body] == [copy.body for copy in line.session.taken]
+
+
+async def test_relay_passes_the_encrypted_message_to_the_rest_only(line: Line) -> None:
+    """A retry of what the client encrypted itself reaches nobody twice either."""
+    await line.send(_content(f"{ALICE}, {BOB}"), ALICE, BOB)
+    (first,) = line.session.taken
+    line.session.taken.clear()
+    transaction = await line.begin()
+    for recipient in (ALICE, BOB):
+        await transaction.admit(parse_mailbox(recipient))
+
+    await transaction.relay(first.header + b"\r\n" + first.body, frozenset({parse_mailbox(ALICE).key}))
+
+    assert [(BOB,)] == [tuple(map(str, copy.recipients)) for copy in line.session.taken]
+
+
+async def test_relay_encrypts_once_to_a_certificate_that_two_recipients_share(line: Line) -> None:
+    """A role key of two addresses is one session key packet, as the self-check counts them."""
+    await line.send(_content("a@hand.example, b@hand.example"), "a@hand.example", "b@hand.example")
+
+    (copy,) = line.session.taken
+    assert isinstance(copy, Sealed)
+    assert 1 == len(copy.key_ids)
+
+
+async def test_relay_removes_a_dkim_signature_from_encrypted_copies_only(line: Line) -> None:
+    """Encryption breaks the signature; what leaves as it is keeps it."""
+    line.policy = policy(mixed=Mixed.SPLIT)
+
+    await line.send(_content(ALICE, "DKIM-Signature: v=1\r\n"), ALICE, "a@clear.example")
+
+    assert [False, True] == [b"DKIM-Signature" in copy.header for copy in line.session.taken]
+    assert b"DKIM" not in _decrypted(line.session.taken[0], "curve25519")
+
+
+@pytest.mark.parametrize(
+    ("to", "recipients", "shown"),
+    [
+        (ALICE, [ALICE], [True]),
+        (ALICE, [ALICE, BOB], [True, False]),
+        (f"{ALICE}, {BOB}", [ALICE, BOB], [False]),
+    ],
+)
+async def test_received_names_a_recipient_only_who_stands_alone_and_in_the_open(
+    to: str, recipients: list[str], shown: list[bool], line: Line
+) -> None:
+    """Neither a Bcc recipient nor one of several stands in the trace field (T-05)."""
+    await line.send(_content(to), *recipients)
+
+    assert shown == [b"\tfor <" in copy.header for copy in line.session.taken]
+
+
+async def test_received_tells_how_the_message_came(line: Line) -> None:
+    """TLS and login of the client stand in the protocol name and the tls clause (T-02, T-03)."""
+    await line.send(_content(), ALICE)
+    await line.send(_content(), ALICE, client=replace(CLIENT, login=None, tls=""))
+
+    with_both, with_none = (copy.header.split(b";")[0] for copy in line.session.taken)
+    assert b"with ESMTPSA id" in with_both
+    assert b"tls TLS_AES_256_GCM_SHA384 (TLSv1.3)" in with_both
+    assert b"with ESMTP id" in with_none
+    assert b"tls" not in with_none
+
+
 # --------------------------------------------------------------------------- refusals
 
 
@@ -202,6 +279,7 @@ async def test_relay_skips_recipients_who_have_the_message(line: Line) -> None:
         ("expired-subkey@maybe.example", None),
         ("a%b@clear.example", BadAddress),
         ('"a@b"@clear.example', BadAddress),
+        ("a%b@routes.example", None),
     ],
 )
 async def test_admit_refuses_what_no_content_can_heal(
@@ -301,14 +379,27 @@ async def test_relay_refuses_unfit_messages(content: bytes, error: type[RelayErr
     assert not line.session.taken
 
 
-async def test_relay_refuses_a_foreign_author(line: Line) -> None:
-    """A login that is bound to senders may not write as somebody else (S-23)."""
-    client = replace(CLIENT, login=Login("sender", ("boss@example.com",)))
+@pytest.mark.parametrize("allowed", [("boss@example.com",), ()])
+async def test_relay_refuses_a_foreign_author(allowed: tuple[str, ...], line: Line) -> None:
+    """A login that is bound to senders, or to none at all, may not write as somebody else (S-23)."""
+    client = replace(CLIENT, login=Login("sender", allowed))
 
     with pytest.raises(SenderNotAllowed):
         await line.send(_content(), ALICE, client=client)
 
     assert not line.session.taken
+
+
+async def test_relay_refuses_more_copies_than_the_budget_ever_holds(line: Line) -> None:
+    """Encrypting is under the memory budget, with every copy counted, before it starts."""
+    content = _content(ALICE)
+    line.ground = replace(line.ground, budget=Budget(2 * ENCRYPT_FACTOR * len(content)))
+    await line.send(content, ALICE)
+
+    with pytest.raises(TooManyCopies):
+        await line.send(content, ALICE, BOB)
+
+    assert 1 == len(line.session.taken)
 
 
 # --------------------------------------------------------------------------- faults
@@ -421,9 +512,10 @@ async def test_relay_with_a_failing_next_hop_raises_its_refusal(error: RelayErro
 async def test_relay_tells_the_sender_of_recipients_that_failed_later(line: Line) -> None:
     """After one copy was taken, a DSN for the rest makes the 250 true (RFC 5321 §4.4)."""
     transaction = await line.begin()
-    await transaction.admit(parse_mailbox(ALICE))
-    await transaction.admit(parse_mailbox(BOB))
-    line.session.script[f"rcpt:{BOB}"] = [NextHopRefused(550, "5.1.1", "the recipient")]
+    for recipient in (ALICE, BOB, V6):
+        await transaction.admit(parse_mailbox(recipient))
+    for recipient in (BOB, V6):
+        line.session.script[f"rcpt:{recipient}"] = [NextHopRefused(550, "5.1.1", "the recipient")]
 
     forwarded = await transaction.relay(_content(ALICE))
 
@@ -433,6 +525,8 @@ async def test_relay_tells_the_sender_of_recipients_that_failed_later(line: Line
     assert (SENDER,) == notice.recipients
     assert b"multipart/report" in notice.header
     assert BOB.encode() in notice.body
+    assert V6.encode() in notice.body
+    assert ["copy_delivered", "copy_failed", "copy_failed"] == line.journal.names()[-3:]
     assert b"5.1.1" in notice.body
     assert MARKER not in notice.body
     assert b"hello" not in notice.body
@@ -477,3 +571,11 @@ async def test_journal_names_rule_key_and_outcome_of_every_recipient(line: Line)
 def _key_ids(copy: Sealed | Released) -> str:
     (block,) = armor.blocks(copy.body)
     return " ".join(packets.encrypted_message(block.data).pkesk_ids)
+
+
+@pytest.mark.parametrize(("size_bytes", "on_the_loop"), [(256 * 1024, True), (256 * 1024 + 1, False)])
+async def test_aside_takes_large_work_off_the_loop(size_bytes: int, on_the_loop: bool) -> None:
+    """A large message holds no other client up; a small one does not pay for a thread."""
+    ident = await aside(size_bytes, threading.get_ident)
+
+    assert on_the_loop == (ident == threading.get_ident())
