@@ -54,7 +54,7 @@ def test_grow_uses_the_declared_size_first() -> None:
 
 
 async def test_encrypting_waits_for_room_in_order() -> None:
-    """A second message waits until the first has left, and is served before a later small one."""
+    """A second message waits until the first has left, and is served before a later one."""
     budget = Budget(ROOM_FOR_ONE)
     first, others = asyncio.Event(), asyncio.Event()
     order: list[str] = []
@@ -102,19 +102,54 @@ async def test_encrypting_gives_up_after_its_patience_without_a_leak() -> None:
         pass
 
 
-async def test_encrypting_cancelled_while_it_waits_takes_nothing() -> None:
-    """Cancellation in the queue, and in the very turn in which room was given, leaks nothing."""
+@pytest.mark.parametrize("is_served_first", [None, True, False])
+async def test_encrypting_cancelled_while_it_waits_takes_nothing(is_served_first: bool | None) -> None:
+    """Cancellation in the queue, and in the very turn in which room is given, leaks nothing."""
     budget = Budget(ROOM_FOR_ONE)
-    release = asyncio.Event()
-    holder = asyncio.create_task(_encrypt_until(budget, release))
-    await asyncio.sleep(0)
-    waiting = asyncio.create_task(_encrypt_until(budget, release))
-    await asyncio.sleep(0)
+    async with asyncio.TaskGroup() as tasks:
+        async with budget.encrypting(MESSAGE, 1):
+            waiting = tasks.create_task(_encrypt_until(budget, asyncio.Event()))
+            await asyncio.sleep(0)
+            if not is_served_first:
+                waiting.cancel()
+            if is_served_first is None:
+                await asyncio.wait([waiting])
+        waiting.cancel()
 
-    release.set()
-    await holder
-    waiting.cancel()
-    await asyncio.gather(waiting, return_exceptions=True)
-
+    assert waiting.cancelled()
     async with asyncio.timeout(1), budget.encrypting(MESSAGE, 1):
         pass
+
+
+async def test_encrypting_serves_whoever_stands_behind_one_that_gave_up() -> None:
+    """A large message that leaves the queue no longer holds up the small one behind it."""
+    budget = Budget(ROOM_FOR_ONE)
+    async with budget.encrypting(MESSAGE // 2, 1), asyncio.timeout(1):
+        large = asyncio.create_task(_encrypt_until(budget, asyncio.Event()))
+        await asyncio.sleep(0)
+        done = asyncio.Event()
+        small = asyncio.create_task(_use(budget, MESSAGE // 4, done))
+        await asyncio.sleep(0)
+        assert not done.is_set()  # it would fit, and does not overtake
+
+        large.cancel()
+        await small
+
+    assert done.is_set()
+
+
+async def _use(budget: Budget, message_bytes: int, done: asyncio.Event) -> None:
+    async with budget.encrypting(message_bytes, 1):
+        done.set()
+
+
+def test_release_forgets_what_was_declared() -> None:
+    """After a release nothing is covered any more: what still comes is reserved anew."""
+    budget = Budget(2 * UPLOAD_FACTOR * MESSAGE)
+    reservation = budget.reserve(MESSAGE)
+
+    reservation.release()
+    reservation.grow(MESSAGE)
+
+    with pytest.raises(OverMemory):
+        budget.reserve(1)

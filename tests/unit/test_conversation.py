@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +16,7 @@ from relay.errors import (
     NextHopUnavailable,
     SenderNotAllowed,
 )
-from relay.message import Client, Login, MailOptions, Mixed
+from relay.message import Address, Client, Login, MailOptions, Mixed
 from relay.openpgp.sequoia import SequoiaEngine
 from tests.fakes import ScriptedSession
 from tests.line import Line, LyingEngine, policy
@@ -77,7 +78,7 @@ async def test_mail_again_drops_the_transaction_before(world: Line) -> None:
     await conversation.data(CONTENT)
 
     assert [(BOB,)] == [copy.recipients for copy in world.session.taken]
-    assert "rset" in world.session.dialogue
+    assert ["mail", f"rcpt:{ALICE}", "rset", "mail"] == world.session.dialogue[:4]
 
 
 async def test_data_without_a_transaction_is_refused(world: Line) -> None:
@@ -103,6 +104,13 @@ async def test_data_failure_is_logged_with_its_detail(world: Line) -> None:
         facts["reply"],
         facts["detail"],
     )
+
+
+async def test_data_gives_the_transaction_on_the_next_hop_back(world: Line) -> None:
+    """A delivered message leaves nothing open, so that the connection serves the next one."""
+    await _submit(world)
+
+    assert ["data", "rset"] == world.session.dialogue[-2:]
 
 
 async def test_close_ends_session_and_transaction(world: Line) -> None:
@@ -140,11 +148,41 @@ async def test_unconfirmed_mail_sent_again_is_not_delivered_twice(world: Line) -
     await again.close()
 
 
-async def test_unconfirmed_mail_without_message_id_is_delivered_again(world: Line) -> None:
-    """Without Message-ID and Date of the client a retry cannot be told from a second mail."""
-    await (await _submit(world, UNIDENTIFIED)).close()
+@pytest.mark.parametrize(
+    "content",
+    [
+        UNIDENTIFIED,
+        UNIDENTIFIED + IDENTIFIED,
+        UNIDENTIFIED.replace(b"\r\n\r\n", b"\r\nMessage-ID: <1@example.com>\r\n\r\n"),
+    ],
+    ids=["neither", "both in the body only", "no date"],
+)
+async def test_unconfirmed_mail_without_message_id_and_date_is_delivered_again(
+    content: bytes, world: Line
+) -> None:
+    """Without both fields of the client a retry cannot be told from a second mail."""
+    await (await _submit(world, content)).close()
 
-    await _submit(world, UNIDENTIFIED)
+    await _submit(world, content)
+
+    assert 2 == len(world.session.taken)
+
+
+@pytest.mark.parametrize(
+    ("client", "sender"),
+    [(replace(CLIENT, login=Login("other")), SENDER), (CLIENT, None)],
+    ids=["another login", "another sender"],
+)
+async def test_unconfirmed_mail_of_somebody_else_is_delivered(
+    client: Client, sender: Address | None, world: Line
+) -> None:
+    """The same content is a retry only from the same login and sender."""
+    await (await _submit(world)).close()
+
+    conversation = world.pipeline.connect(client)
+    await conversation.mail(client, "conn-2", sender, MailOptions())
+    await conversation.rcpt(ALICE)
+    await conversation.data(CONTENT)
 
     assert 2 == len(world.session.taken)
 
@@ -178,6 +216,53 @@ async def test_retry_while_the_first_try_still_runs_waits_for_it(world: Line) ->
     await asyncio.gather(running, waiting)
     await first.close()
 
+    assert 1 == len(world.session.taken)
+
+
+async def test_retry_of_unidentified_mail_does_not_wait(world: Line) -> None:
+    """A second mail that only looks alike is not held up by the first, nor taken for it."""
+    held = asyncio.Event()
+    first = await _open(world)
+    world.session.hold = held
+    running = asyncio.create_task(first.data(UNIDENTIFIED))
+    await asyncio.sleep(0)
+    first.gone()
+    world.session.hold = None
+
+    await _submit(world, UNIDENTIFIED)
+    assert not running.done()
+
+    held.set()
+    await running
+    assert 2 == len(world.session.taken)
+
+
+async def test_retry_whose_client_vanishes_while_it_waits_is_waited_for_too(world: Line) -> None:
+    """Three tries of one message: each waits for the one before, and one delivery is all that happens."""
+    world.session.script["data"] = [NextHopUnavailable()]
+    tries = []
+    holds = [asyncio.Event(), asyncio.Event()]
+    world.session.hold = holds[0]
+    for _ in range(2):
+        conversation = await _open(world)
+        tries.append(asyncio.create_task(conversation.data(CONTENT)))
+        await asyncio.sleep(0)
+        conversation.gone()
+    world.session.hold = holds[1]
+    holds[0].set()
+    await asyncio.wait(tries[:1])
+    for _ in range(3):
+        await asyncio.sleep(0)
+    world.session.hold = None
+
+    last = asyncio.create_task(_submit(world))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert not last.done()
+
+    holds[1].set()
+    first, second, _ = await asyncio.gather(*tries, last, return_exceptions=True)
+    assert (True, None) == (isinstance(first, NextHopUnavailable), second)
     assert 1 == len(world.session.taken)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -23,16 +25,19 @@ BOTH = Rule("policy.default", keys=("first", "second"))
 class Source:
     """A key source that answers what it was given, or is down."""
 
-    def __init__(self, name: str, *certificates: Certificate, down: bool = False) -> None:
+    def __init__(
+        self, name: str, *certificates: Certificate, down: bool = False, text: str = "connection refused"
+    ) -> None:
         self.name = name
         self.asked = 0
         self._certificates = certificates
         self.down = down
+        self._text = text
 
     async def find(self, address: Address) -> list[Certificate]:
         self.asked += 1
         if self.down:
-            raise KeySourceUnavailable("connection refused")
+            raise KeySourceUnavailable(self._text)
         return list(self._certificates)
 
     async def find_fingerprint(self, fingerprint: str) -> list[Certificate]:
@@ -152,11 +157,14 @@ async def test_find_after_a_long_silence_counts_another_outage() -> None:
 
 async def test_find_by_hand_skips_the_user_id_and_wants_all() -> None:
     """Named certificates are all used, whoever they name."""
-    finder = _finder(Source("first", OLD, NEW), Source("second", OTHER))
+    judge = Judge()
+    sources = {"first": Source("first", OLD, NEW), "second": Source("second", OTHER)}
+    finder = KeyFinder(sources, judge, FixedClock())
     rule = Rule("r", keys=("first", "second"), certificates=(NEW.fingerprint, OTHER.fingerprint))
 
     lookup = await finder.find(BOB, rule)
 
+    assert judge.address is None
     assert {NEW, OTHER} == {verdict.certificate for verdict in lookup.chosen}
 
 
@@ -169,3 +177,56 @@ async def test_find_by_hand_with_one_bad_or_missing_is_unusable(wanted: str) -> 
     lookup = await finder.find(BOB, rule)
 
     assert (LookupResult.UNUSABLE, ()) == (lookup.result, lookup.chosen)
+
+
+async def test_find_with_a_source_that_fails_without_a_word_names_it() -> None:
+    """An exception without text is a failure all the same, and the reply names the source."""
+    lookup = await _finder(Source("first", down=True, text=""), Source("second")).find(BOB, BOTH)
+
+    assert (LookupResult.UNAVAILABLE, "first") == (lookup.result, lookup.failed_source)
+
+
+@pytest.mark.parametrize("order", [(BAD, OTHER), (OTHER, BAD)])
+async def test_find_chooses_the_same_of_two_equals_in_any_order(order: tuple[Certificate, ...]) -> None:
+    """Where source and age are equal the fingerprint decides, so that a restart changes nothing."""
+    equals = [Certificate(entry.data, entry.fingerprint, (), "first") for entry in order]
+    finder = KeyFinder({"first": Source("first", *equals)}, LaxJudge(), FixedClock())
+
+    lookup = await finder.find(BOB, Rule("policy.default", keys=("first",)))
+
+    assert [OTHER.fingerprint] == [verdict.certificate.fingerprint for verdict in lookup.chosen]
+
+
+class LaxJudge(Judge):
+    """Everything is usable."""
+
+    def judge(self, certificates: list[Certificate], address: Address | None, now: datetime) -> list[Verdict]:
+        return [replace(verdict, usable=True) for verdict in super().judge(certificates, address, now)]
+
+
+async def test_find_goes_on_counting_after_a_reload() -> None:
+    """A reload makes a new finder; the patience of a rule does not start again."""
+    clock = FixedClock()
+    shared: OrderedDict[str, float] = OrderedDict()
+    for expected in (0, 60):
+        finder = KeyFinder({"first": Source("first", down=True)}, Judge(), clock, shared)
+        lookup = await finder.find(BOB, Rule("policy.default", keys=("first",)))
+        clock.advance(60)
+
+        assert expected == lookup.failing_seconds
+
+
+async def test_find_forgets_the_oldest_outage_first() -> None:
+    """The table of outages is bounded; forgetting only defers an address for longer."""
+    clock = FixedClock()
+    finder = _finder(Source("first", down=True), clock=clock)
+    rule = Rule("policy.default", keys=("first",))
+    addresses = [Address(f"{n}@example.com", str(n), "example.com") for n in range(10_001)]
+    for address in addresses:
+        await finder.find(address, rule)
+    clock.advance(60)
+
+    last = (await finder.find(addresses[-1], rule)).failing_seconds
+    first = (await finder.find(addresses[0], rule)).failing_seconds
+
+    assert (0, 60, 10_000) == (first, last, len(finder.failing_since))

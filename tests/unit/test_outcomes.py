@@ -78,3 +78,35 @@ async def test_forget_makes_the_same_message_new() -> None:
     outcomes.forget(key)
 
     assert frozenset() == await outcomes.delivered(key)
+
+
+def test_key_keeps_its_parts_apart() -> None:
+    """No login can name a message of another by moving a boundary."""
+    outcomes = Outcomes(FixedClock())
+
+    assert outcomes.key("ab", "c", b"d") != outcomes.key("a", "bc", b"d")
+
+
+async def test_remember_while_a_delivery_runs_keeps_later_tries_waiting() -> None:
+    """A partial outcome does not end the delivery that everybody waits for."""
+    outcomes = Outcomes(FixedClock())
+    key = outcomes.key(*KEY_PARTS)
+    ended = outcomes.begin_orphaned(key)
+    outcomes.remember(key, ["a@example.com"])
+
+    retry = asyncio.create_task(outcomes.delivered(key))
+    await asyncio.sleep(0)
+    assert not retry.done()
+
+    ended.set()
+    await retry
+
+
+async def test_remember_past_the_limit_forgets_the_oldest() -> None:
+    """The table is bounded, and what was remembered last is what retries ask for."""
+    outcomes = Outcomes(FixedClock())
+    keys = [number.to_bytes(4) for number in range(10_001)]
+    for key in keys:
+        outcomes.remember(key, ["a@example.com"])
+
+    assert [0, 1, 1] == [len(await outcomes.delivered(key)) for key in (keys[0], keys[1], keys[-1])]

@@ -32,6 +32,16 @@ def test_check_sender_outside_the_patterns_is_refused(address: str) -> None:
     assert (550, "5.7.1") == (refused.value.reply().code, refused.value.reply().enhanced)
 
 
+def test_check_with_an_empty_list_allows_nobody() -> None:
+    """No pattern at all is a login that may send as nobody, not as anybody."""
+    for check in (
+        lambda login: check_sender(login, parse_mailbox("bob@example.com")),
+        lambda login: check_authors(login, [parse_mailbox("bob@example.com")]),
+    ):
+        with pytest.raises(SenderNotAllowed):
+            check(Login("bob", ()))
+
+
 def test_check_sender_null_sender_passes() -> None:
     """Notifications come from nobody (RFC 6409 §3.2)."""
     check_sender(ALICE, None)
