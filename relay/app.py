@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import logging
 import os
-import resource
 import signal
-import sys
 import tempfile
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import replace
@@ -35,6 +32,7 @@ from relay.clock import SystemClock
 from relay.config import Config, ConfigInvalid, Endpoint, load
 from relay.conversation import Pipeline
 from relay.errors import KeySourceUnavailable
+from relay.hardening import harden_process
 from relay.journal import LogJournal, start_logging
 from relay.lookup import KeyFinder
 from relay.nexthop.hop import SmtpNextHop
@@ -47,14 +45,6 @@ from relay.server import settings as edge
 from relay.server.limits import Connections, Logins
 from relay.server.listener import Server
 from relay.server.parts import Parts as EdgeParts
-
-_PR_SET_DUMPABLE = 4
-"""prctl(2): no core dumps and no reading of our memory by other processes of the same user."""
-
-_M_MMAP_THRESHOLD = -3
-"""mallopt(3): blocks from this size on are mapped one by one, and unmapped when they are freed."""
-
-_LARGE_BLOCK_BYTES = 1 << 18
 
 
 class Relay:
@@ -294,7 +284,7 @@ def run(path: Path) -> int:
         ConfigInvalid: nothing was opened.
     """
     config = load(path, os.environ)
-    _harden()
+    harden_process()
     start_logging(json_lines=config.log.format == "json", level=config.log.level)
     try:
         asyncio.run(_serve(config))
@@ -318,17 +308,3 @@ def _settle() -> None:
     """
     gc.collect()
     gc.freeze()
-
-
-def _harden() -> None:
-    """Keeps plaintext in memory out of core dumps and other processes (RFC 9580 §13.14).
-
-    It also makes glibc give large blocks back at once: by default it learns to keep them, and the process
-    would hold on to what the memory budget believes to be free.
-    """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        libc = ctypes.CDLL(None)
-        libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-        with contextlib.suppress(AttributeError):  # not glibc
-            libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)

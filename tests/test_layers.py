@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 LAYER_OF = {
     "values": ("relay", "message", "errors", "address", "seams"),
-    "files": ("files", "clock"),
+    "files": ("files", "clock", "hardening"),
     "pure": ("policy", "decision", "senders", "mime"),
     "adapters": ("keys", "openpgp", "nexthop", "spool"),
     "line": ("pipeline", "lookup", "forward", "budget", "outcomes", "conversation"),
@@ -52,7 +52,7 @@ _IO = _PROGRAMS | _FILES | _NETWORK | {"time", "random"}
 RULES = {
     # Parsing an address needs IDNA tables (RFC 5891); everything else is the standard library.
     "values": Allowed(frozenset({"values"}), frozenset({"idna"}), _IO),
-    # Small things without knowledge of mail: a clock, an atomic file.
+    # Small things without knowledge of mail: a clock, an atomic file, private memory.
     "files": Allowed(frozenset({"values", "files"}), frozenset()),
     "pure": Allowed(frozenset({"values", "pure"}), frozenset(), _IO - {"io"}),
     "adapters": Allowed(

@@ -7,8 +7,6 @@ and ends when that socket does. The plaintext is only ever in this memory and in
 
 from __future__ import annotations
 
-import ctypes
-import resource
 import signal
 import socket
 import struct
@@ -19,6 +17,7 @@ from io import BufferedRWPair
 
 import pysequoia
 
+from relay.hardening import harden_process
 from relay.mime.packets import Malformed
 from relay.openpgp.armoring import Armour
 
@@ -32,7 +31,6 @@ REPLY = struct.Struct("!?Q")
 """Whether it worked, and the length of what follows: the armoured message, or the reason in UTF-8."""
 
 _MAX_REASON_CHARS = 300
-_PR_SET_DUMPABLE = 4
 
 
 class LibraryRefused(Exception):
@@ -83,7 +81,8 @@ def _reason(exc: BaseException) -> str:
 
 def main() -> None:
     """Serves the relay that started this process until its end of the socket closes."""
-    _harden()
+    harden_process()
+    _ignore_signals()
     with (
         suppress(ConnectionError),
         socket.socket(fileno=sys.stdin.fileno()) as channel,
@@ -93,14 +92,8 @@ def main() -> None:
             pass
 
 
-def _harden() -> None:
-    """No core dump and no debugger may see the plaintext; only the relay ends this process.
-
-    A signal for the whole service must not cut off messages that the relay still drains.
-    """
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+def _ignore_signals() -> None:
+    """A signal for the whole service must not cut off messages that the relay still drains."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
