@@ -115,7 +115,8 @@ def _stage() -> Iterator[_Stage]:
         users.write(home / "users.passwd", _LOGIN, stage.password, senders=("*",))
         yield stage
     finally:
-        _gpg(stage, "gpgconf", "--kill", "all")
+        with contextlib.suppress(click.ClickException):  # there may be no agent to end
+            _gpg(stage, "gpgconf", "--kill", "all")
         shutil.rmtree(home, ignore_errors=True)
 
 
@@ -160,12 +161,14 @@ def _make_recipients(stage: _Stage) -> None:
 
 
 def _gpg(stage: _Stage, program: str, *args: str, stdin: bytes = b"") -> bytes:
-    """What GnuPG prints, run in the recipients' own home."""
+    """What GnuPG prints, run in the recipients' own home; raises ClickException with its words."""
     environ = {**os.environ, "GNUPGHOME": str(stage.gnupg_home)}
     options = ["--batch", "--quiet", "--no-auto-key-locate"] if program == "gpg" else []
     done = subprocess.run(
         [program, *options, *args], input=stdin, capture_output=True, env=environ, check=False, timeout=60
     )
+    if done.returncode:
+        raise click.ClickException(f"{program} failed: {done.stderr.decode(errors='replace').strip()}")
     return done.stdout
 
 
