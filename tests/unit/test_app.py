@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +16,11 @@ import pytest
 from relay import config
 from relay.app import Relay
 from relay.build import build_from_files
+from relay.errors import EncryptionFailed
+from relay.message import Subkey, Verdict
 from relay.openpgp.gnupg import GnupgEngine
+from relay.server import users
+from tests import keys
 from tests.fakes import FakeNextHop, FixedClock, ListJournal
 from tests.programs import require
 
@@ -26,6 +32,12 @@ next_hop: {{address: "127.0.0.1:{next_hop}", tls: none}}
 keys: {{folder: {{type: directory, path: keys}}}}
 policy: {{default: {{encrypt: never, keys: [folder]}}}}
 """
+
+
+_CERTIFICATE = keys.certificate("curve25519")
+USABLE = Verdict(
+    _CERTIFICATE, True, "usable", (Subkey("F" * 40, "F" * 16, "Curve25519"),), reduced=_CERTIFICATE.data
+)
 
 
 class World:
@@ -127,17 +139,65 @@ async def test_start_with_an_unreadable_key_source_goes_on_without_it(
     assert reply.startswith(b"451 4.7.5")
 
 
+async def test_start_reads_the_keys_before_the_first_mail(tmp_path: Path, hop: FakeNextHop) -> None:
+    """A recipient whose key lies in the folder is served at once, encrypted."""
+    world = await _world(tmp_path, hop.port, encrypt="always")
+    (tmp_path / "keys" / "alice.pgp").write_bytes(keys.certificate("curve25519").data)
+
+    async with _started(world):
+        reply = await _send(world, "curve25519@example.com")
+
+    assert reply.startswith(b"250")
+    assert b"-----BEGIN PGP MESSAGE-----" in hop.mails[0].content
+
+
 async def test_reload_uses_the_new_next_hop_for_new_connections(tmp_path: Path, hop: FakeNextHop) -> None:
-    """A changed next hop needs no restart."""
+    """A changed next hop needs no restart, is asked at once, and the old one is let go."""
     world = await _world(tmp_path, hop.port)
     async with FakeNextHop() as other, _started(world) as relay:
         await _send(world)
         world.write(CONFIG.format(port=0, next_hop=other.port))
 
         await relay.reload()
+        async with asyncio.timeout(5):
+            while not other.connections or hop.current:  # noqa: ASYNC110 — a connection has no event
+                await asyncio.sleep(0.001)
         await _send(world)
 
         assert [1, 1] == [len(hop.mails), len(other.mails)]
+
+
+async def test_reload_keeps_what_did_not_change(tmp_path: Path, hop: FakeNextHop) -> None:
+    """Connections, cached logins and the patience with a source outlive a reload."""
+    world = await _world(tmp_path, hop.port, encrypt="always")
+    (tmp_path / "keys").rmdir()
+    async with _started(world) as relay:
+        await _send(world)
+        before = relay._line.parts
+
+        await relay.reload()
+
+        after = relay._line.parts
+        assert before.next_hop is after.next_hop
+        assert before.authenticator is after.authenticator
+        assert ["a@example.com"] == list(after.finder.failing_since)
+
+
+async def test_background_task_that_dies_is_reported(
+    tmp_path: Path, hop: FakeNextHop, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A bug beside the mail neither ends the relay nor stays unseen."""
+    world = await _world(tmp_path, hop.port)
+
+    async def fails() -> None:
+        raise ZeroDivisionError
+
+    async with _started(world) as relay:
+        relay._background(fails())
+        reply = await _send(world)
+
+    assert reply.startswith(b"250")
+    assert ["background_task_failed"] == [record.getMessage() for record in caplog.records]
 
 
 async def test_reload_names_what_needs_a_restart(tmp_path: Path, hop: FakeNextHop) -> None:
@@ -145,11 +205,18 @@ async def test_reload_names_what_needs_a_restart(tmp_path: Path, hop: FakeNextHo
     world = await _world(tmp_path, hop.port)
     async with _started(world) as relay:
         changed = CONFIG.replace("tls: none}}]", 'tls: none}}, {{address: "127.0.0.1:0", tls: none}}]')
+        changed = changed.replace(
+            "auth: {{type: none}}", "auth: {{type: users, users: {{file: users.passwd}}}}"
+        )
+        await asyncio.to_thread(users.write, tmp_path / "users.passwd", "a@example.com", "secret")
         world.write(changed.format(port=0, next_hop=hop.port) + "limits: {memory_bytes: 2GiB}\n")
 
         await relay.reload()
+        await relay.reload()  # says it once
 
-    assert ["listen", "limits.memory_bytes"] == [facts["setting"] for facts in world.facts("restart_needed")]
+    assert ["listen", "limits.memory_bytes", "auth.type"] == [
+        facts["setting"] for facts in world.facts("restart_needed")
+    ]
 
 
 async def test_reload_of_a_bad_file_changes_nothing(tmp_path: Path, hop: FakeNextHop) -> None:
@@ -174,10 +241,33 @@ async def test_reload_changes_the_engine(tmp_path: Path, hop: FakeNextHop) -> No
     async with _started(world) as relay:
         world.write(CONFIG.format(port=0, next_hop=hop.port) + "engine: gnupg\n")
 
+        before = relay._line.parts.engine
         await relay.reload()
 
         assert isinstance(relay._line.parts.engine, GnupgEngine)
     assert [] == list(tmp_path.glob("gpg-*"))
+    with pytest.raises(EncryptionFailed, match="closed"):
+        await before.encrypt(b"x" * (1 << 20), (USABLE,))
+
+
+@pytest.mark.parametrize("problem", ["a taken port", "a bad configuration"])
+def test_run_that_cannot_start_says_why_and_exits_with_1(problem: str, tmp_path: Path) -> None:
+    """Whoever starts it (systemd, a container) sees that it failed."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1] if problem == "a taken port" else "none"
+        (tmp_path / "keys").mkdir()
+        (tmp_path / "relay.yaml").write_text(CONFIG.format(port=port, next_hop=25))
+
+        done = subprocess.run(
+            [sys.executable, "-m", "relay", "run", "--config", str(tmp_path / "relay.yaml")],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert 1 == done.returncode
+    assert ("start_failed" if problem == "a taken port" else "relay.yaml:2") in done.stderr
 
 
 async def test_limits_of_the_configuration_reach_the_edge(tmp_path: Path, hop: FakeNextHop) -> None:

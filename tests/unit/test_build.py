@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+import trustme
 
 from relay import build, config
 from relay.authenticators import FileAuth, NextHopAuth, NoAuth
@@ -19,7 +20,7 @@ CONFIG = """\
 hostname: relay.example.com
 listen: [{{address: "127.0.0.1:0", tls: none}}]
 auth: {auth}
-next_hop: {{address: "127.0.0.1:25", tls: none, connections: 7, connections_per_message: 2}}
+next_hop: {{address: "127.0.0.1:25", tls: none, connections: 7, connections_per_message: 2{more}}}
 keys:
   folder: {{type: directory, path: keys}}
   ring: {{type: gnupg, home: home}}
@@ -27,11 +28,11 @@ policy: {{default: {{keys: [folder, ring]}}}}
 """
 
 
-def _load(tmp_path: Path, auth: str = "{type: none}") -> config.Config:
+def _load(tmp_path: Path, auth: str = "{type: none}", more: str = "") -> config.Config:
     for name in ("keys", "home"):
         (tmp_path / name).mkdir()
     users.write(tmp_path / "users.passwd", "a@example.com", "secret")
-    (tmp_path / "relay.yaml").write_text(CONFIG.format(auth=auth))
+    (tmp_path / "relay.yaml").write_text(CONFIG.format(auth=auth, more=more))
     return config.load(tmp_path / "relay.yaml", os.environ)
 
 
@@ -76,3 +77,29 @@ def test_next_hop_settings_carry_every_setting(tmp_path: Path) -> None:
         settings.connections_per_message,
         settings.client_login,
     )
+
+
+def test_next_hop_settings_carry_the_own_login(tmp_path: Path) -> None:
+    """The relay's own login is the one of the configuration, its password read from its file."""
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2\n")
+    secret.chmod(0o600)
+
+    settings = build.next_hop_settings(_load(tmp_path, more=", username: relay, password_file: secret"))
+
+    assert ("relay", "hunter2") == (settings.username, settings.password)
+
+
+def test_next_hop_settings_carry_the_trusted_authorities(tmp_path: Path) -> None:
+    """A private CA is what the next hop's certificate is verified against."""
+    trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
+    loaded = _load(tmp_path)
+    (tmp_path / "relay.yaml").write_text(
+        CONFIG.format(auth="{type: none}", more=", ca_file: ca.pem").replace(
+            '25", tls: none', '465", tls: implicit'
+        )
+    )
+
+    settings = build.next_hop_settings(config.load(loaded.file, os.environ))
+
+    assert (Tls.IMPLICIT, tmp_path / "ca.pem") == (settings.tls, settings.ca_file)

@@ -55,9 +55,11 @@ def test_record_in_text_stays_one_line() -> None:
 def test_start_logging_at_debug_keeps_libraries_quiet() -> None:
     """aiosmtpd and python-gnupg print mail at DEBUG; they never get to."""
     stream = io.StringIO()
+    logging.getLogger("mail.log").setLevel(logging.DEBUG)
     start_logging(json_lines=False, level="debug", stream=stream)
 
     for name in ("mail.log", "gnupg", "aiosmtplib", "some.other.library"):
+        assert logging.WARNING <= logging.getLogger(name).getEffectiveLevel()
         logging.getLogger(name).debug("MARKER")
         logging.getLogger(name).info("MARKER")
     logging.getLogger("relay").debug("ours")
@@ -84,10 +86,75 @@ def test_record_of_failures_is_a_warning() -> None:
     stream = io.StringIO()
     start_logging(json_lines=True, level="warning", stream=stream)
 
-    LogJournal().record("copy_delivered")
-    LogJournal().record("copy_failed")
+    for event in ("copy_delivered", "copy_failed", "certificate_kept", "message_refused", "unexpected"):
+        LogJournal().record(event)
 
-    assert ["copy_failed"] == [json.loads(line)["event"] for line in _lines(stream)]
+    assert ["copy_failed", "certificate_kept", "message_refused", "unexpected"] == [
+        json.loads(line)["event"] for line in _lines(stream)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("plain", "plain"),
+        ('say "x"', '"say \\"x\\""'),
+        ('a"b', '"a\\"b"'),
+        ("two words", '"two words"'),
+        (0, "0"),
+    ],
+)
+def test_record_in_text_quotes_what_could_be_read_in_two_ways(value: str | int, shown: str) -> None:
+    """A program that splits the line at blanks and quotes gets every value back."""
+    stream = io.StringIO()
+    start_logging(json_lines=False, level="info", stream=stream)
+
+    LogJournal().record("keys_read", source=value, empty="")
+
+    assert _lines(stream)[0].endswith(f" keys_read source={shown}")
+
+
+def test_start_logging_again_replaces_the_lines_of_before() -> None:
+    """After a reload every event is one line, in the new format."""
+    stream = io.StringIO()
+    start_logging(json_lines=False, level="info", stream=stream)
+    start_logging(json_lines=True, level="info", stream=stream)
+
+    LogJournal().record("reloaded")
+
+    assert ["reloaded"] == [json.loads(line)["event"] for line in _lines(stream)]
+
+
+def test_text_of_a_library_stays_one_line() -> None:
+    """A warning of a library with line ends in it cannot forge a line either."""
+    stream = io.StringIO()
+    start_logging(json_lines=False, level="info", stream=stream)
+
+    logging.getLogger("some.library").warning("one\ninfo forged")
+
+    assert 1 == len(_lines(stream))
+
+
+def test_exception_from_deep_inside_shows_its_innermost_frames() -> None:
+    """Where it happened matters more than where the call began."""
+    stream = io.StringIO()
+    start_logging(json_lines=False, level="info", stream=stream)
+
+    def fail(depth: int) -> None:
+        if depth == 0:
+            raise ValueError
+        fail(depth - 1) if depth > 1 else _innermost()
+
+    try:
+        fail(30)
+    except ZeroDivisionError:
+        logging.getLogger("relay").error("unexpected", exc_info=True)
+
+    assert _lines(stream)[0].rstrip('"').endswith(":_innermost")
+
+
+def _innermost() -> None:
+    raise ZeroDivisionError
 
 
 def test_record_of_a_failed_start_shows_at_level_error() -> None:
