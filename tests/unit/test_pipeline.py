@@ -526,7 +526,8 @@ async def test_relay_tells_the_sender_of_recipients_that_failed_later(line: Line
     assert b"multipart/report" in notice.header
     assert BOB.encode() in notice.body
     assert V6.encode() in notice.body
-    assert ["copy_delivered", "copy_failed", "copy_failed"] == line.journal.names()[-3:]
+    copies = [name for name in line.journal.names() if name.startswith("copy_")]
+    assert ["copy_delivered", "copy_failed", "copy_failed"] == copies
     assert b"5.1.1" in notice.body
     assert MARKER not in notice.body
     assert b"hello" not in notice.body
