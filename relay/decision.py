@@ -82,7 +82,7 @@ def forbids_clear(rule: Rule) -> bool:
     return rule.encrypt is Encrypt.ALWAYS and rule.mixed is Mixed.REFUSE
 
 
-def plan(admissions: Iterable[Admission], refused_under_always: tuple[Address, ...]) -> Plan:
+def plan(admissions: Iterable[Admission], strict_refusals: tuple[Address, ...]) -> Plan:
     """Divides the recipients of a message that the client has not encrypted.
 
     Raises:
@@ -96,7 +96,7 @@ def plan(admissions: Iterable[Admission], refused_under_always: tuple[Address, .
             raise refusal
     encrypted = tuple(admission for admission in admitted if admission.chosen)
     clear = tuple(admission for admission in admitted if not admission.chosen)
-    _refuse_mixed(admitted, clear, refused_under_always)
+    _refuse_mixed(admitted, clear, strict_refusals)
     return Plan(encrypted, clear)
 
 

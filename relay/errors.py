@@ -1,8 +1,9 @@
-"""Every refusal of the relay: its reply code, its enhanced status and the text that the client reads.
+"""Refusals of the line and its parts: reply code, enhanced status and the text that the client reads.
 
 A `RelayError` is something the client hears. Its public text is a fixed template with typed slots; what
 libraries, paths or other hosts said goes into `detail`, which only the log sees. Everything that is not a
-`RelayError` is a bug: the edge answers it with `Unexpected` and logs it.
+`RelayError` is a bug: the edge answers it with `Unexpected` and logs it. Refusals that only the dialogue with
+a client needs (syntax, sequence, TLS, AUTH, limits) are in `relay/server/refusals.py`.
 """
 
 from __future__ import annotations

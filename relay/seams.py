@@ -1,7 +1,8 @@
 """The seams: what the line needs from its parts, as Protocols.
 
 They stand apart from `relay/pipeline.py`, which uses them, so that the line itself reads on one page. A part
-never imports another one: it meets these shapes, and `relay/app.py` puts them together.
+never imports another one: it meets these shapes; `relay/build.py` makes the parts and
+`relay/app.py` puts them together.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""Every reply of the edge that is not a refusal, and what EHLO offers. Refusals are in `relay.errors`.
+"""Every reply of the edge that is not a refusal, and what EHLO offers.
+
+Refusals are in `relay/server/refusals.py` and `relay/errors.py`.
 
 Offering ENHANCEDSTATUSCODES binds every reply but the greeting and EHLO to carry a status (RFC 2034 §4).
 """

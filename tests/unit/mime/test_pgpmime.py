@@ -22,7 +22,6 @@ from relay.mime.pgpmime import new_boundary, payload, release, wrap
 from relay.mime.selfcheck import seal
 from tests.mail import BOUNDARY, RECEIVED, armor, crlf, encrypted
 
-_REPOSITORY = Path(__file__).resolve().parents[3]
 _MESSAGE = crlf(
     """\
     From: Alice <alice@a.example>
@@ -253,8 +252,9 @@ def test_new_boundary_is_random_and_valid() -> None:
 
 
 def _corpus() -> list[Path]:
-    folder = _REPOSITORY / os.environ.get("RELAY_TEST_CORPUS", "../shared/corpus")
-    return sorted(path for path in folder.rglob("*") if path.suffix in {".msg", ".eml"})
+    folder = os.environ.get("RELAY_TEST_CORPUS")
+    found = Path(folder).rglob("*") if folder else ()
+    return sorted(path for path in found if path.suffix in {".msg", ".eml"})
 
 
 def test_wrap_corpus_message_refused_or_byte_exact(key: pysequoia.Tsk) -> None:
