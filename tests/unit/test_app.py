@@ -174,10 +174,12 @@ async def test_reload_keeps_what_did_not_change(tmp_path: Path, hop: FakeNextHop
     async with _started(world) as relay:
         await _send(world)
         before = relay._line.parts
+        (tmp_path / "keys").mkdir()
 
         await relay.reload()
 
         after = relay._line.parts
+        assert "reloaded" in world.journal.names()
         assert before.next_hop is after.next_hop
         assert before.authenticator is after.authenticator
         assert ["a@example.com"] == list(after.finder.failing_since)
