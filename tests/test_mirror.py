@@ -175,3 +175,19 @@ def test_top_level_is_as_designed() -> None:
         }
         - TOP_LEVEL
     )
+
+
+def test_links_between_the_documents_lead_somewhere() -> None:
+    """A reader who follows a link of a README finds the page."""
+    documents = [ROOT / "README.md", *ROOT.glob("*/README.md")]
+    links = [
+        (document, target)
+        for document in documents
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text("utf-8"))
+    ]
+
+    assert [] == [
+        f"{document.relative_to(ROOT)}: {target}"
+        for document, target in links
+        if not (document.parent / target).exists()
+    ]
