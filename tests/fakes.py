@@ -64,6 +64,8 @@ class ScriptedSession:
         """What `check` raises, by the recipients of the copy."""
         self.hold: asyncio.Event | None = None
         """While it is set to an event, DATA waits for it."""
+        self.holding = asyncio.Event()
+        """Set when DATA has begun to wait."""
         self.transaction = ScriptedTransaction
         """What `start` makes."""
 
@@ -100,6 +102,7 @@ class ScriptedTransaction:
 
     async def send(self, content: Outgoing) -> None:
         if self._session.hold:
+            self._session.holding.set()
             await self._session.hold.wait()
         self._session.step("data")
         self._session.taken.append(content)

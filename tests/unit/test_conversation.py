@@ -204,7 +204,7 @@ async def test_retry_while_the_first_try_still_runs_waits_for_it(world: Line) ->
     first = await _open(world)
     world.session.hold = held
     running = asyncio.create_task(first.data(CONTENT))
-    await asyncio.sleep(0)
+    await world.session.holding.wait()
     first.gone()
     retry = await _open(world)
     waiting = asyncio.create_task(retry.data(CONTENT))
@@ -225,7 +225,7 @@ async def test_retry_of_unidentified_mail_does_not_wait(world: Line) -> None:
     first = await _open(world)
     world.session.hold = held
     running = asyncio.create_task(first.data(UNIDENTIFIED))
-    await asyncio.sleep(0)
+    await world.session.holding.wait()
     first.gone()
     world.session.hold = None
 
