@@ -13,13 +13,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from relay.errors import OutcomeUnknown, RelayError
-from relay.message import Address, Outgoing
+from relay.message import Address, Outgoing, Released
 
 if TYPE_CHECKING:
     from relay.seams import Clock, HopSession, HopTransaction, Journal
 
 _RETRY_PAUSES_SECONDS = (2.0, 5.0, 10.0, 20.0)
 """A client waits at most two minutes for a reply (RFC 6409 §5.3); this leaves most of it to the next hop."""
+
+_SHOWN_KEY_IDS = 20
 
 _RETRY_SECONDS = 60.0
 """No new try of a copy after this time."""
@@ -85,7 +87,8 @@ class Forwarder:
             RelayError: nothing was taken (or nobody can tell, `OutcomeUnknown`).
         """
         if len(copies) == 1 and frozenset(copies[0].recipients) == accepted:
-            await self._front.send(copies[0])
+            answer = await self._front.send(copies[0])
+            self._record_delivered(sender, copies[0], answer)
             return Forwarded(copies[0].recipients)
         for copy in copies:  # what can be known before the first content leaves
             self._front.check(copy)
@@ -102,6 +105,7 @@ class Forwarder:
             try:
                 await self._persist(sender, copy, turns)
             except RelayError as exc:
+                self._record_failed(sender, copy, exc)
                 return Failure(copy, exc)
             return None
 
@@ -140,6 +144,47 @@ class Forwarder:
         try:
             for recipient in copy.recipients:
                 await transaction.add(recipient)
-            await transaction.send(copy)
+            answer = await transaction.send(copy)
+            self._record_delivered(sender, copy, answer)
         finally:
             await transaction.abandon()
+
+    def _record_delivered(self, sender: Address | None, copy: Outgoing, answer: str) -> None:
+        """Who got it and how, never what; the answer usually holds the queue id of the next hop."""
+        self._journal.record(
+            "copy_delivered",
+            id=self._id,
+            sender=str(sender or "<>"),
+            recipients=_names(copy),
+            bytes=len(copy.header) + len(copy.body),
+            treatment=_treatment(copy),
+            rule=copy.rule if isinstance(copy, Released) else "",
+            key_ids="" if isinstance(copy, Released) else _shortened(copy.key_ids),
+            next_hop=answer,
+        )
+
+    def _record_failed(self, sender: Address | None, copy: Outgoing, error: RelayError) -> None:
+        self._journal.record(
+            "copy_failed",
+            id=self._id,
+            sender=str(sender or "<>"),
+            recipients=_names(copy),
+            error=type(error).__name__,
+            detail=error.detail,
+        )
+
+
+def _names(copy: Outgoing) -> str:
+    return " ".join(str(recipient) for recipient in copy.recipients)
+
+
+def _treatment(copy: Outgoing) -> str:
+    if isinstance(copy, Released):
+        return "released"
+    return "passed_through" if copy.passed_through else "encrypted"
+
+
+def _shortened(key_ids: tuple[str, ...]) -> str:
+    """What a client encrypted may name thousands of keys; a log line shows the first ones."""
+    more = len(key_ids) - _SHOWN_KEY_IDS
+    return " ".join(key_ids[:_SHOWN_KEY_IDS]) + (f" and {more} more" if more > 0 else "")

@@ -26,7 +26,6 @@ from relay.message import (
     Lookup,
     MailOptions,
     Outgoing,
-    Released,
     Rule,
     Sealed,
     Verdict,
@@ -159,7 +158,6 @@ class Transaction:
         async with self.ground.budget.encrypting(len(content), len(shares)):
             outgoing = tuple([await self._protect(message, share) for share in shares])
             forwarded = await self._forward(outgoing)
-        self._record_relayed(outgoing, forwarded)
         if forwarded.failures:
             await self._tell_sender(forwarded)
         return forwarded
@@ -321,6 +319,7 @@ class Transaction:
         self.ground.journal.record(
             "recipient_accepted",
             id=self.id,
+            sender=str(self.sender or "<>"),
             recipient=str(admission.recipient),
             rule=admission.rule.name,
             encrypt=admission.rule.encrypt.value,
@@ -339,20 +338,6 @@ class Transaction:
             error=type(refusal).__name__,
             detail=refusal.detail,
         )
-
-    def _record_relayed(self, outgoing: tuple[Outgoing, ...], forwarded: Forwarded) -> None:
-        failed = [failure.copy for failure in forwarded.failures]
-        for copy in outgoing:
-            if copy not in failed:
-                self.ground.journal.record("copy_delivered", id=self.id, **_described(copy))
-        for failure in forwarded.failures:
-            self.ground.journal.record(
-                "copy_failed",
-                id=self.id,
-                recipients=" ".join(str(recipient) for recipient in failure.copy.recipients),
-                error=type(failure.error).__name__,
-                detail=failure.error.detail,
-            )
 
 
 class Treatment(Enum):
@@ -385,18 +370,6 @@ def _shares(shares: list[Share], delivered: frozenset[str]) -> list[Share]:
 def _distinct(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
     """Each certificate once, in the order of the recipients."""
     return tuple({verdict.certificate.fingerprint: verdict for verdict in verdicts}.values())
-
-
-def _described(copy: Outgoing) -> dict[str, str | int]:
-    """A delivered copy for the journal: who and how, never what."""
-    facts: dict[str, str | int] = {
-        "recipients": " ".join(str(recipient) for recipient in copy.recipients),
-        "bytes": len(copy.header) + len(copy.body),
-    }
-    if isinstance(copy, Released):
-        return facts | {"treatment": "released", "rule": copy.rule}
-    treatment = "passed_through" if copy.passed_through else "encrypted"
-    return facts | {"treatment": treatment, "key_ids": " ".join(copy.key_ids)}
 
 
 def _octets(message: Message) -> int:

@@ -109,8 +109,10 @@ class HopTransaction(Protocol):
         No I/O; it says nothing while there is no connection.
         """
 
-    async def send(self, content: Outgoing) -> None:
-        """DATA; returns after the next hop's 250. The transaction is over afterwards, however it ended.
+    async def send(self, content: Outgoing) -> str:
+        """DATA; returns what the next hop said with its 250, as one line for the log.
+
+        The transaction is over afterwards, however it ended.
 
         A connection that died since the last command is opened again and its recipients accepted again
         before any content is sent.

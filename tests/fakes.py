@@ -100,12 +100,13 @@ class ScriptedTransaction:
         if error := self._session.unfit.get(content.recipients):
             raise error
 
-    async def send(self, content: Outgoing) -> None:
+    async def send(self, content: Outgoing) -> str:
         if self._session.hold:
             self._session.holding.set()
             await self._session.hold.wait()
         self._session.step("data")
         self._session.taken.append(content)
+        return f"2.0.0 queued as {len(self._session.taken)}"
 
     async def abandon(self) -> None:
         self._session.dialogue.append("rset")

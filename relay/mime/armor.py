@@ -18,7 +18,7 @@ _HEADER = re.compile(rb"[A-Za-z0-9-]{1,40}: ?[^\r\n]{0,2000}\r?\n")
 _BLANK = re.compile(rb"[ \t]*\r?\n")
 _CHECKSUM = re.compile(rb"=[A-Za-z0-9+/]{4}[ \t]*\r?\n?\Z")
 _BLOCK_CHARS = 1 << 20
-_MAX_HEADERS = 100
+_MAX_HEADERS = 10
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,9 @@ _MAX_CHUNKS = 1 << 17
 _MAX_MESSAGE_PACKETS = 10_000
 """Far more session keys than a message has recipients."""
 
+_NAMED_KEY_OCTETS = (0, 21, 33)
+"""A v6 PKESK names nobody, or a v4 or v6 key by its version octet and fingerprint (RFC 9580 §5.1.2)."""
+
 _FIRST_PARTIAL_BYTES = 512
 """The first chunk of a partial-length body is at least this long (RFC 9580 §4.2.1.4)."""
 
@@ -221,7 +224,8 @@ def _pkesk_id(packet: Packet) -> str:
     version = packet.head[0] if packet.head else 0
     if version == 3 and len(packet.head) > 9:
         return packet.head[1:9].hex().upper()
-    if version == 6 and len(packet.head) > 1 and len(packet.head) > 1 + packet.head[1]:
+    if version == 6 and len(packet.head) > 1 and packet.head[1] in _NAMED_KEY_OCTETS:
+        _need(packet.head, 2 + packet.head[1])
         return _named_key(packet.head[2 : 2 + packet.head[1]])
     raise Malformed(f"session key packet of version {version}")
 

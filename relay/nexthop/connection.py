@@ -195,8 +195,8 @@ class HopConnection:
             raise HopFailure(Reason.PROTOCOL, f"DATA: {response.code} instead of 354")
         replies.require_success(response.code, response.message, "the message")
 
-    async def transfer(self, content: Outgoing) -> None:
-        """The content after the 354; returns after the next hop's 250.
+    async def transfer(self, content: Outgoing) -> str:
+        """The content after the 354; returns what the next hop said with its 250, for the log.
 
         Raises:
             NextHopRefused, HopFailure: nothing was taken.
@@ -214,6 +214,7 @@ class HopConnection:
         _require_verdict(response)
         self._in_step, self._in_transaction = not self._protocol._buffer, False
         replies.require_success(response.code, response.message, "the message")
+        return replies.printable(response.message)
 
     async def _raise_early_reply(self) -> None:
         """A reply before the final dot: a refusal counts, and anything else makes the outcome unknown."""

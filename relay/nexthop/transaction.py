@@ -92,7 +92,7 @@ class SmtpTransaction:
         if self._connection is not None:
             self._connection.check(needs_of(content))
 
-    async def send(self, content: Outgoing) -> None:
+    async def send(self, content: Outgoing) -> str:
         """DATA; returns after the next hop's 250. The transaction is over afterwards, however it ended.
 
         Raises:
@@ -108,7 +108,7 @@ class SmtpTransaction:
             needs = replace(needs, smtputf8=needs.smtputf8 or self._needs.smtputf8)
             async with self._talking():
                 connection = await self._perform(needs, HopConnection.data)
-                await connection.transfer(content)
+                return await connection.transfer(content)
         finally:
             self._end()
 

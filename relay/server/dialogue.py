@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
+from relay.address import parse_mailbox
 from relay.errors import LoginRefused, OverMemory, RelayError
 from relay.message import Address, Client, MailOptions, Reply
 from relay.server import replies
@@ -261,9 +262,8 @@ class Dialogue:
             async with self._logins.attempt(client_key(self._client.ip), name, password):
                 login = await self._conversation.login(name, password)
         except (LoginRefused, TooManyLogins) as exc:
-            # Without the user name: people type their password there.
             event = "login_refused" if isinstance(exc, LoginRefused) else "login_throttled"
-            self._journal.record(event, id=self.id, ip=self._client.ip)
+            self._journal.record(event, id=self.id, ip=self._client.ip, login=_shown(name))
             raise
         self._client = replace(self._client, login=login)
         self._journal.record("login", id=self.id, ip=self._client.ip, login=login.name)
@@ -420,3 +420,11 @@ class Dialogue:
         "QUIT": _quit,
     }
     """Built once, not by inspection for each connection."""
+
+
+def _shown(name: str) -> str:
+    """A user name for the log if it is an address; anything else may be a password in the wrong field."""
+    try:
+        return parse_mailbox(name).key
+    except ValueError:
+        return ""

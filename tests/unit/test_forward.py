@@ -146,14 +146,14 @@ async def test_forward_sends_later_copies_side_by_side_up_to_the_limit(at_once: 
     release, open_now, most = asyncio.Event(), 0, 0
 
     class Slow(ScriptedTransaction):
-        async def send(self, content: Outgoing) -> None:
+        async def send(self, content: Outgoing) -> str:
             nonlocal open_now, most
             if content is not copies[0]:
                 open_now += 1
                 most = max(most, open_now)
                 await release.wait()
                 open_now -= 1
-            await super().send(content)
+            return await super().send(content)
 
     session.transaction = Slow
     running = asyncio.create_task(_forwarder(session, at_once).forward(SENDER, copies, frozenset()))
@@ -184,3 +184,19 @@ async def test_forward_copies_that_fail_wait_together() -> None:
 
     assert 3 == len(forwarded.failures)
     assert clock.monotonic() - before < 60
+
+
+async def test_forward_records_each_copy_with_sender_and_the_answer_of_the_next_hop() -> None:
+    """An admin can follow a message into the next hop's log by its queue id."""
+    session, journal = ScriptedSession(), ListJournal()
+    forwarder = Forwarder(session, ScriptedTransaction(session), FixedClock(), journal, id="id")
+
+    await forwarder.forward(SENDER, (_copy(ALICE),), frozenset({ALICE}))
+
+    ((event, facts),) = journal.events
+    assert ("copy_delivered", str(SENDER), str(ALICE), "2.0.0 queued as 1") == (
+        event,
+        facts["sender"],
+        facts["recipients"],
+        facts["next_hop"],
+    )
