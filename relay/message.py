@@ -75,6 +75,8 @@ class Client:
     login: Login | None = None
     tls: str = ""
     """`TLSv1.3 TLS_AES_256_GCM_SHA384`; empty without TLS."""
+    extended: bool = True
+    """It greeted with EHLO, not with HELO."""
 
 
 # --------------------------------------------------------------------------- policy

@@ -261,7 +261,10 @@ class Transaction:
             client_ip=self.client.ip,
             hostname=self.parts.hostname,
             protocol=trace.protocol_name(
-                tls=bool(self.client.tls), login=bool(self.client.login), smtputf8=self.options.smtputf8
+                extended=self.client.extended,
+                tls=bool(self.client.tls),
+                login=bool(self.client.login),
+                smtputf8=self.options.smtputf8,
             ),
             tls=self.client.tls,
             id=self.id,

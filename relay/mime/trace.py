@@ -51,8 +51,10 @@ def received(
     return ("\r\n\t".join(lines) + f";\r\n\t{date}\r\n").encode()
 
 
-def protocol_name(*, tls: bool, login: bool, smtputf8: bool) -> str:
-    """The transmission type (RFC 3848, RFC 6531 §4.3): `ESMTPSA`, `UTF8SMTPS` …"""
+def protocol_name(*, extended: bool, tls: bool, login: bool, smtputf8: bool) -> str:
+    """The transmission type (RFC 3848, RFC 6531 §4.3): `ESMTPSA`, `UTF8SMTPS` …, `SMTP` after HELO."""
+    if not extended:
+        return "SMTP"
     return ("UTF8SMTP" if smtputf8 else "ESMTP") + ("S" if tls else "") + ("A" if login else "")
 
 

@@ -208,7 +208,8 @@ class Dialogue:
             raise BadArguments(usage="EHLO hostname")
         await self.abandon()
         self._extended = extended
-        self._client = replace(self._client, helo=_NOT_HELO.sub("?", argument[:_MAX_HELO_CHARS]))
+        helo = _NOT_HELO.sub("?", argument[:_MAX_HELO_CHARS])
+        self._client = replace(self._client, helo=helo, extended=extended)
 
     async def _starttls(self, argument: str) -> None:
         refuse_argument(argument, "STARTTLS")

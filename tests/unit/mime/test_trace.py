@@ -132,4 +132,9 @@ def test_received_any_client_text_stays_one_short_field(helo: str, ip: str, id: 
 )
 def test_protocol_name_as_registered(tls: bool, login: bool, smtputf8: bool, expected: str) -> None:
     """The transmission types of RFC 3848 and RFC 6531 (T-02)."""
-    assert expected == protocol_name(tls=tls, login=login, smtputf8=smtputf8)
+    assert expected == protocol_name(extended=True, tls=tls, login=login, smtputf8=smtputf8)
+
+
+def test_protocol_name_after_helo_is_smtp() -> None:
+    """HELO knows no extensions (RFC 5321 §4.1.1.1)."""
+    assert "SMTP" == protocol_name(extended=False, tls=False, login=False, smtputf8=False)
