@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 _ADDRESS_WORK = 64
 """Reading address fields takes about that many times as long, octet for octet, as slicing the message."""
 
+_KEYS_ARE_FRESH_SECONDS = 300.0
+"""An upload may take an hour. A key that was chosen longer ago at RCPT is looked up again before use."""
+
 _SOMEBODY = Address("an address that could not be read", "", "")
 """Stands for a recipient that was refused for its syntax; only `policy.default` covers it."""
 
@@ -92,6 +95,8 @@ class Transaction:
     admissions: list[Admission] = field(default_factory=list)
     strict_refusals: list[Address] = field(default_factory=list)
     """Refused recipients whose rule forbids clear copies of this message to anybody."""
+    looked_up: float = 0.0
+    """When the first of the admissions was made, on the monotonic clock."""
     named: frozenset[str] = frozenset()
     """`Address.key` of everybody in To and Cc; read once, because a long field takes seconds."""
 
@@ -108,6 +113,7 @@ class Transaction:
                 self.strict_refusals.append(recipient)
             self._record_refusal(recipient, rule, refusal)
             raise
+        self.looked_up = self.looked_up or self.ground.clock.monotonic()
         self.admissions.append(Admission(recipient, rule, lookup))
         self._record_admission(self.admissions[-1])
 
@@ -139,6 +145,14 @@ class Transaction:
             raise refusal
         return lookup
 
+    async def _look_up_again(self) -> None:
+        """Keys that expired, were revoked or removed while the message arrived; raises the refusal."""
+        if self.ground.clock.monotonic() - self.looked_up > _KEYS_ARE_FRESH_SECONDS:
+            self.admissions = [
+                replace(entry, lookup=await self._look_up(entry.recipient, entry.rule))
+                for entry in self.admissions
+            ]
+
     # ----------------------------------------------------------------------- relay
 
     async def relay(self, content: bytes, delivered: frozenset[str] = frozenset()) -> Forwarded:
@@ -152,6 +166,7 @@ class Transaction:
             RelayError: the client keeps the message; `DeliveryIncomplete` if some recipients have it.
         """
         message = await aside(len(content), self._examined, content)
+        await self._look_up_again()
         header_bytes = len(content) - len(message.body)
         self.named = await aside(header_bytes * _ADDRESS_WORK, authors.recipients_named, message)
         shares = await self._plan(message, delivered)

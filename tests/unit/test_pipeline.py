@@ -402,6 +402,25 @@ async def test_relay_refuses_more_copies_than_the_budget_ever_holds(line: Line) 
     assert 1 == len(line.session.taken)
 
 
+@pytest.mark.parametrize(("seconds", "refused"), [(299, False), (301, True)])
+async def test_relay_looks_keys_up_again_after_a_long_upload(
+    seconds: float, refused: bool, line: Line
+) -> None:
+    """A key that went away while the message arrived is not used; a moment later it may still be."""
+    transaction = await line.begin()
+    await transaction.admit(parse_mailbox(ALICE))
+    line.clock.advance(seconds)
+    line.source.down = True
+
+    if refused:
+        with pytest.raises(KeyLookupFailed):
+            await transaction.relay(_content())
+    else:
+        await transaction.relay(_content())
+
+    assert refused != bool(line.session.taken)
+
+
 # --------------------------------------------------------------------------- faults
 
 
