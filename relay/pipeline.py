@@ -11,7 +11,6 @@ import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from email.utils import format_datetime
-from enum import Enum
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 from relay import decision, senders
@@ -186,18 +185,20 @@ class Transaction:
             senders.check_authors(login, authors.author(message))
         return complete.complete(message, message_id=self._message_id(), date=self._date())
 
-    async def _plan(self, message: Message, delivered: frozenset[str]) -> list[Share]:
+    async def _plan(self, message: Message, delivered: frozenset[str]) -> list[copies.Share]:
         """Who shares a copy, and how each copy leaves."""
         encrypted = await aside(len(message.body), detect.already_encrypted, message)
         if encrypted:
             self._require_covered(encrypted)
-            return _shares([Share(Treatment.KEEP, tuple(self.admissions), encrypted)], delivered)
+            return copies.owed(
+                [copies.Share(copies.Treatment.KEEP, tuple(self.admissions), encrypted)], delivered
+            )
         plan = decision.plan(self.admissions, tuple(self.strict_refusals))
         if plan.clear:
             await aside(len(message.body), checks.check_clear, message)
         groups = copies.plan(plan.encrypted, self.named)
-        sealed = [Share(Treatment.SEAL, group) for group in groups]
-        return _shares([*sealed, Share(Treatment.RELEASE, plan.clear)], delivered)
+        sealed = [copies.Share(copies.Treatment.SEAL, group) for group in groups]
+        return copies.owed([*sealed, copies.Share(copies.Treatment.RELEASE, plan.clear)], delivered)
 
     def _require_covered(self, encrypted: EncryptedMessage) -> None:
         """What the client encrypted must be readable for every recipient whose key is known (D-08)."""
@@ -209,16 +210,16 @@ class Transaction:
 
     # ----------------------------------------------------------------------- protect
 
-    async def _protect(self, message: Message, share: Share) -> Outgoing:
+    async def _protect(self, message: Message, share: copies.Share) -> Outgoing:
         """One copy, ready to leave. The only ways out are ciphertext that was checked and a released rule."""
         size = _octets(message)
         await asyncio.sleep(0)  # a copy that is made on the loop never waits; others have to be served
         recipients = tuple(admission.recipient for admission in share.admissions)
         received = self._received(recipients)
         match share.treatment:
-            case Treatment.SEAL:
+            case copies.Treatment.SEAL:
                 return await self._seal(message, share.admissions, recipients, received)
-            case Treatment.KEEP:
+            case copies.Treatment.KEEP:
                 return await aside(
                     size,
                     detect.pass_through,
@@ -228,7 +229,7 @@ class Transaction:
                     key_ids=share.encrypted.pkesk_ids if share.encrypted else (),
                     smtputf8=self.options.smtputf8,
                 )
-            case Treatment.RELEASE:
+            case copies.Treatment.RELEASE:
                 return await aside(
                     size,
                     pgpmime.release,
@@ -356,33 +357,6 @@ class Transaction:
             error=type(refusal).__name__,
             detail=refusal.detail,
         )
-
-
-class Treatment(Enum):
-    """How a copy leaves."""
-
-    SEAL = "encrypted by the relay"
-    KEEP = "encrypted by the client"
-    RELEASE = "in clear"
-
-
-@dataclass(frozen=True, slots=True)
-class Share:
-    """The recipients of one copy."""
-
-    treatment: Treatment
-    admissions: tuple[Admission, ...]
-    encrypted: EncryptedMessage | None = None
-
-
-def _shares(shares: list[Share], delivered: frozenset[str]) -> list[Share]:
-    """Without recipients who have the message already, and without empty shares."""
-    left = []
-    for share in shares:
-        rest = tuple(entry for entry in share.admissions if entry.recipient.key not in delivered)
-        if rest:
-            left.append(replace(share, admissions=rest))
-    return left
 
 
 def _distinct(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:

@@ -1,4 +1,4 @@
-"""Decides which recipients share an encrypted copy.
+"""Decides which recipients share a copy, and names how each copy leaves.
 
 A ciphertext shows the key IDs of everybody who can read it. So only those share one who know of each other
 anyway, because they stand in To or Cc; everybody else gets a copy and a transaction of their own.
@@ -7,8 +7,11 @@ anyway, because they stand in To or Cc; everybody else gets a copy and a transac
 from __future__ import annotations
 
 from collections.abc import Hashable
+from dataclasses import dataclass, replace
+from enum import Enum
 
 from relay.message import Admission, Rule
+from relay.mime.packets import EncryptedMessage
 
 
 def plan(admissions: tuple[Admission, ...], named: frozenset[str]) -> tuple[tuple[Admission, ...], ...]:
@@ -30,3 +33,30 @@ def plan(admissions: tuple[Admission, ...], named: frozenset[str]) -> tuple[tupl
 def _shape(rule: Rule) -> tuple[Hashable, ...]:
     """The settings of a rule that change what a copy looks like: different ones cannot share it."""
     return ()
+
+
+class Treatment(Enum):
+    """How a copy leaves."""
+
+    SEAL = "encrypted by the relay"
+    KEEP = "encrypted by the client"
+    RELEASE = "in clear"
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The recipients of one copy."""
+
+    treatment: Treatment
+    admissions: tuple[Admission, ...]
+    encrypted: EncryptedMessage | None = None
+
+
+def owed(shares: list[Share], delivered: frozenset[str]) -> list[Share]:
+    """Without recipients who have the message already, and without empty shares."""
+    left = []
+    for share in shares:
+        rest = tuple(entry for entry in share.admissions if entry.recipient.key not in delivered)
+        if rest:
+            left.append(replace(share, admissions=rest))
+    return left

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from relay.address import parse_mailbox
 from relay.message import Admission, Rule
-from relay.mime.copies import plan
+from relay.mime.copies import Share, Treatment, owed, plan
 
 
 def _admissions(*addresses: str) -> tuple[Admission, ...]:
@@ -49,3 +49,17 @@ def test_plan_keeps_every_admission_once() -> None:
     copies = plan(admissions, frozenset(f"u{number}@x.example" for number in range(0, 50, 2)))
 
     assert sorted(map(str, admissions)) == sorted(str(admission) for copy in copies for admission in copy)
+
+
+def test_owed_leaves_out_who_has_the_message_and_empty_shares() -> None:
+    """A retry makes copies for the rest only."""
+    has, waits = (Admission(parse_mailbox(f"{name}@b.example"), Rule("r")) for name in ("has", "waits"))
+    shares = [
+        Share(Treatment.SEAL, (has,)),
+        Share(Treatment.RELEASE, (has, waits)),
+        Share(Treatment.SEAL, ()),
+    ]
+
+    left = owed(shares, frozenset({has.recipient.key}))
+
+    assert [Share(Treatment.RELEASE, (waits,))] == left
