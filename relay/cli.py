@@ -127,7 +127,7 @@ def _checked(config: Config) -> str:
 
 
 def _address(_context: click.Context, _parameter: click.Parameter, value: str) -> Address | None:
-    """An address of the command line; the empty one is the null sender."""
+    """An address of the command line; None where none was given."""
     from relay.address import parse_mailbox
 
     if not value:
@@ -136,6 +136,13 @@ def _address(_context: click.Context, _parameter: click.Parameter, value: str) -
         return parse_mailbox(value)
     except ValueError as exc:
         raise click.BadParameter(f"{value!r} is not a mail address: {exc}") from exc
+
+
+def _sender(context: click.Context, parameter: click.Parameter, value: str) -> Address | None:
+    """An address, or `<>`."""
+    from relay.explain import NULL_SENDER
+
+    return NULL_SENDER if value == "<>" else _address(context, parameter, value)
 
 
 def _addresses(
@@ -151,10 +158,11 @@ def _addresses(
 @config_option
 @click.option(
     "--sender",
-    callback=_address,
+    callback=_sender,
     default="",
     metavar="ADDRESS",
-    help="Envelope sender, for rules under policy.senders. Without it: the null sender of bounces.",
+    help="Envelope sender, for rules under policy.senders; '<>' is the null sender of bounces."
+    " Without it: a sender that no entry names.",
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object with stable keys.")
 @click.argument("recipients", callback=_addresses, nargs=-1, required=True, metavar="RECIPIENT...")

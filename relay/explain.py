@@ -31,11 +31,16 @@ _STYLES = {
 }
 
 
+NULL_SENDER = Address("<>", "", "")
+"""Asks about `MAIL FROM:<>`, which has rules of its own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Explanation:
     """Everything that was decided about one recipient."""
 
     sender: Address | None
+    """None: a sender that no entry names."""
     recipient: Address
     rule: Rule
     lookup: Lookup | None
@@ -91,7 +96,8 @@ async def explain(
     policy: Policy, finder: KeyFinder, sender: Address | None, recipient: Address
 ) -> Explanation:
     """Decides about one recipient as the relay does at RCPT. Sends nothing, raises nothing of ours."""
-    rule = policy.rule_for(sender, recipient)
+    is_null = sender is NULL_SENDER
+    rule = policy.rule_for_null_sender(recipient) if is_null else policy.rule_for(sender, recipient)
     if has_routing(recipient) and not rule.allow_routing:
         return Explanation(sender, recipient, rule, None, BadAddress(address=recipient), at_rcpt=True)
     lookup = None if rule.encrypt is Encrypt.NEVER else await finder.find(recipient, rule)

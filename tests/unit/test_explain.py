@@ -10,7 +10,7 @@ from rich.console import Console
 
 from relay.address import parse_mailbox
 from relay.errors import KeySourceUnavailable
-from relay.explain import Explanation, as_dict, as_table, explain, needs_attention, together
+from relay.explain import NULL_SENDER, Explanation, as_dict, as_table, explain, needs_attention, together
 from relay.lookup import KeyFinder
 from relay.message import Address, Certificate, Encrypt, Mixed
 from relay.openpgp.judge import Judge
@@ -167,3 +167,16 @@ async def test_together_with_a_strict_rule_beside_clear_is_refused() -> None:
     assert together([strict, strict]) is None
     assert needs_attention([clear, strict])
     assert not needs_attention([clear, split])
+
+
+async def test_explain_of_the_null_sender_is_as_strict_as_the_relay() -> None:
+    """`--sender '<>'` shows the rule that `MAIL FROM:<>` meets."""
+    default = Entry(name="policy.default", encrypt=Encrypt.WHEN_POSSIBLE, keys=())
+    strict = Entry(name="policy.senders.hr", encrypt=Encrypt.ALWAYS)
+    policy = Policy.build(default, [], [(parse_pattern("*@hr.example"), strict)])
+    finder = KeyFinder({}, Judge(), FixedClock())
+    recipient = parse_mailbox("bob@example.org")
+
+    rules = [(await explain(policy, finder, sender, recipient)).rule for sender in (None, NULL_SENDER)]
+
+    assert [Encrypt.WHEN_POSSIBLE, Encrypt.ALWAYS] == [rule.encrypt for rule in rules]
