@@ -284,7 +284,10 @@ class Dialogue:
             self._transactions += 1
             self.id = f"{self._client.id}-{self._transactions}"
             self._utf8 = options.smtputf8
-            self._transaction = _Transaction(options, self._budget.reserve(options.size_bytes or 0))
+            reservation = self._budget.reserve(options.size_bytes or 0)
+            # There is room; it is taken at DATA, or MAIL commands without content could hold all of it.
+            reservation.release()
+            self._transaction = _Transaction(options, reservation)
         try:
             await self._conversation.mail(self._client, self.id, sender, options)
         except RelayError:
@@ -318,9 +321,10 @@ class Dialogue:
         transaction = self._open_transaction()
         if not transaction.recipients:
             raise RcptNeeded
-        await self._reply(replies.GO_AHEAD)
         try:
             with self._recording("message_refused"):
+                transaction.reservation = self._budget.reserve(transaction.options.size_bytes or 0)
+                await self._reply(replies.GO_AHEAD)
                 content = await self._receive(transaction)
             await self._relay(content)
         except RelayError:

@@ -254,6 +254,29 @@ async def test_message_over_the_memory_budget_is_deferred(make_edge: MakeEdge) -
     edge.budget.reserve(10_000).release()
 
 
+async def test_mail_alone_holds_no_memory(make_edge: MakeEdge) -> None:
+    """A client that announces a size and sends nothing takes nothing from the others."""
+    edge = make_edge(budget=Budget(40_000))
+    idle = await edge.start()
+    assert (await idle.ask("MAIL FROM:<> SIZE=10000")).startswith("250")
+
+    edge.budget.reserve(10_000).release()
+
+
+async def test_memory_that_went_away_before_data_is_452_to_data(make_edge: MakeEdge) -> None:
+    """The client hears it before it sends the content, and may try again."""
+    edge = make_edge(budget=Budget(40_000))
+    peer = await edge.start()
+    await peer.ask("MAIL FROM:<> SIZE=10000")
+    await peer.ask("RCPT TO:<bob@example.org>")
+    taken = edge.budget.reserve(10_000)
+    refused = await peer.ask("DATA")
+    taken.release()
+    await peer.begin()
+
+    assert "452 4.3.1" == refused[:9]
+
+
 async def free(budget: Budget, *, is_free: bool) -> None:
     """Until 10 000 bytes of message fit into the budget, or do not."""
     async with asyncio.timeout(5):
