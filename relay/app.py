@@ -97,11 +97,15 @@ class Relay:
 
     @contextlib.contextmanager
     def heeding_signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT stop, SIGHUP reloads: from before `ready` is said, or a HUP would kill."""
+        """SIGTERM and SIGINT stop, SIGHUP reloads.
+
+        From before `ready` is said until the drain is over: a signal that nobody heeds kills, and with it
+        the messages under way.
+        """
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self.stop)
         loop.add_signal_handler(signal.SIGINT, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._background(self.reload()))
+        loop.add_signal_handler(signal.SIGHUP, self._reload_soon)
         try:
             yield
         finally:
@@ -114,6 +118,7 @@ class Relay:
 
     async def close(self) -> None:
         """Lets messages under way finish within `limits.drain_seconds`, then ends everything."""
+        self._stopped.set()
         self._journal.record("stopping", drain_seconds=self._config.limits.drain_seconds)
         await self._server.shutdown(self._config.limits.drain_seconds)
         for task in self._tasks:
@@ -137,6 +142,11 @@ class Relay:
             logging.getLogger("relay").error("background_task_failed", exc_info=error)
 
     # ----------------------------------------------------------------- reload
+
+    def _reload_soon(self) -> None:
+        """What SIGHUP does; a relay that stops has nothing to reload for."""
+        if not self._stopped.is_set():
+            self._background(self.reload())
 
     async def reload(self) -> None:
         """Reads configuration, keys and certificates again; a bad configuration changes nothing."""
@@ -264,12 +274,12 @@ async def running(config: Config) -> AsyncIterator[Relay]:
         path = Path(scratch.name)
         files = await asyncio.to_thread(build_from_files, config, path, journal)
         relay = Relay(config, files, path, journal, SystemClock())
-        try:
-            with relay.heeding_signals():
+        with relay.heeding_signals():
+            try:
                 await relay.start()
                 yield relay
-        finally:
-            await relay.close()
+            finally:
+                await relay.close()
     finally:
         await asyncio.to_thread(scratch.cleanup)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -62,6 +63,24 @@ def test_term_lets_a_message_under_way_finish(client: Dialogue, site: Site, inbo
     site.relay.wait_for("stopping")
 
     client.socket.sendall(CONTENT[40:] + b".\r\n")
+
+    assert client.reply().startswith("250 2.0.0")
+    assert 0 == site.relay.process.wait(30)
+    assert 1 == len(inbox.wait_for(1))
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+def test_another_signal_during_the_drain_cuts_nothing_off(
+    number: signal.Signals, client: Dialogue, site: Site, inbox: Postfix
+) -> None:
+    """An impatient supervisor, or a reload that comes too late, does not kill the message under way."""
+    client.to_data(RECIPIENT)
+    site.relay.process.terminate()
+    site.relay.wait_for("stopping")
+    site.relay.process.send_signal(number)
+    time.sleep(0.2)  # for the signal to arrive: nothing that could be waited for follows it
+
+    client.socket.sendall(CONTENT + b".\r\n")
 
     assert client.reply().startswith("250 2.0.0")
     assert 0 == site.relay.process.wait(30)
