@@ -25,7 +25,7 @@ _PATH = re.compile(r'(?P<word>FROM|TO): *<(?P<path>(?:"(?:[^"\\]|\\.)*+"|[^<>"])
 # RFC 5321 §4.1.2 esmtp-param; values may hold UTF-8 (RFC 6531 §3.3)
 _PARAMETER = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9-]*)(?:=(?P<value>[^\x00-\x20=\x7f]+))?")
 # The last thing like an address: behind a source route, a second `@` in a local part, or `TO:`
-_MEANT = re.compile(r"[^\s<>@:,]+@[^\s<>@:,]+(?=[\s>]|\Z)")
+_MEANT = re.compile(r"(?<![^\s<>@:,])[^\s<>@:,]++@[^\s<>@:,]++(?=[\s>]|\Z)")
 _XTEXT = re.compile(r"(?:[!-*,-<>-~]|\+[0-9A-F]{2})+")
 _SIZE = re.compile(r"[0-9]{1,20}")
 

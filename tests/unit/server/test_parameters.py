@@ -121,6 +121,13 @@ def test_command_that_is_no_text_or_too_long() -> None:
     assert "AUTH" == parse_command(b"auth " + b"x" * 9000)[0]
 
 
+@pytest.mark.timeout(20)  # a second try at each character would take minutes
+def test_meant_by_a_long_argument_is_found_in_one_pass() -> None:
+    """Every refused RCPT comes here, whatever a client puts into it."""
+    assert meant_by("a" * 200_000) is None
+    assert meant_by("a@" * 100_000) is None
+
+
 @pytest.mark.parametrize(
     ("argument", "expected"),
     [
