@@ -54,7 +54,7 @@ def refusal_of(recipient: Address, rule: Rule, lookup: Lookup | None) -> RelayEr
         case LookupResult.UNUSABLE:
             return _unusable(recipient, rule, lookup)
         case LookupResult.NONE:
-            return _none(recipient, rule)
+            return _none(recipient, rule, lookup)
 
 
 def _unavailable(recipient: Address, rule: Rule, lookup: Lookup) -> RelayError:
@@ -71,8 +71,9 @@ def _unusable(recipient: Address, rule: Rule, lookup: Lookup) -> RelayError | No
     return KeyUnusable(recipient=recipient, verdict=lookup.sentence, rule=rule.name)
 
 
-def _none(recipient: Address, rule: Rule) -> RelayError | None:
-    if rule.encrypt is Encrypt.WHEN_POSSIBLE:
+def _none(recipient: Address, rule: Rule, lookup: Lookup) -> RelayError | None:
+    """Only a source that was asked can have answered none; nobody's silence releases anything."""
+    if rule.encrypt is Encrypt.WHEN_POSSIBLE and lookup.answers:
         return None
     return KeyMissing(recipient=recipient, rule=rule.name)
 

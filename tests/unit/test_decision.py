@@ -37,7 +37,7 @@ EXPIRED = Verdict(Certificate(b"x", "B" * 40, (), "keyring"), False, "expired on
 
 LOOKUPS = {
     LookupResult.USABLE: Lookup(LookupResult.USABLE, (USABLE,), (USABLE,)),
-    LookupResult.NONE: Lookup(LookupResult.NONE),
+    LookupResult.NONE: Lookup(LookupResult.NONE, answers=(Answer("keyring"),)),
     LookupResult.UNUSABLE: Lookup(LookupResult.UNUSABLE, verdicts=(EXPIRED,)),
     LookupResult.UNAVAILABLE: Lookup(
         LookupResult.UNAVAILABLE, answers=(Answer("keyring", failure="no such home"),)
@@ -76,6 +76,13 @@ def test_refusal_of_every_cell(encrypt: Encrypt, result: LookupResult) -> None:
 def test_refusal_under_never_asks_for_no_key() -> None:
     """`encrypt: never` needs no lookup."""
     assert decision.refusal_of(BOB, replace(RULE, encrypt=Encrypt.NEVER), None) is None
+
+
+def test_none_that_no_source_answered_releases_nothing() -> None:
+    """A rule without sources has asked nobody: that is not an answer, and `when-possible` needs one."""
+    rule = replace(RULE, encrypt=Encrypt.WHEN_POSSIBLE, keys=())
+
+    assert isinstance(decision.refusal_of(BOB, rule, Lookup(LookupResult.NONE)), KeyMissing)
 
 
 def test_refusal_without_a_lookup_is_temporary() -> None:
