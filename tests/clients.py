@@ -93,10 +93,7 @@ def swaks(
         options: further arguments of swaks, for example `--pipeline`.
     """
     program = require("swaks")
-    if (
-        tls is not Tls.NONE
-        and subprocess.run(["perl", "-MNet::SSLeay", "-e1"], capture_output=True, check=False).returncode
-    ):
+    if tls is not Tls.NONE and not _perl_has_tls():
         unavailable("swaks cannot do TLS: libnet-ssleay-perl is not installed")
     command = [program, "--server", f"{host}:{port}", "--from", sender or "<>"]
     command += [
