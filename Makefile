@@ -15,7 +15,8 @@ BIN     := .venv/bin
 STAMP   := .venv/installed
 
 RUN_PACKAGES  := gnupg
-TEST_PACKAGES := gnupg postfix dovecot-core swaks libnet-ssleay-perl strace openssl
+TEST_PACKAGES := gnupg postfix dovecot-core swaks libnet-ssleay-perl strace openssl \
+	knot knot-dnsutils unbound nginx-light gpg-wks-client slapd postgresql
 BENCH_PACKAGES := gnupg postfix
 
 .PHONY: run check test bench clean install run-packages test-packages bench-packages

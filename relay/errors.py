@@ -112,6 +112,36 @@ class KeyLookupGaveUp(RelayError):
     )
 
 
+class PinnedKeyMissing(RelayError):
+    """A key was used for this address before, and its source no longer has it."""
+
+    code, status = 550, "7.1"
+    template = (
+        "The encryption key that was used for <{recipient}> before ({fingerprint}) is gone from its source"
+        " {source}; ask the recipient, or the administrator to import or forget it"
+    )
+
+
+class KeyChangeHeld(RelayError):
+    """The key of this address was replaced by another one, and nobody has approved that yet."""
+
+    code, status = 451, "7.1"
+    template = (
+        "The encryption key of <{recipient}> has changed and waits for the administrator's approval"
+        " ({fingerprint}); try again later"
+    )
+
+
+class KeyChangeRefused(RelayError):
+    """The key of this address was replaced by another one, which the rule or the administrator refuses."""
+
+    code, status = 550, "7.1"
+    template = (
+        "The encryption key of <{recipient}> has changed ({fingerprint}) and {rule} refuses another key than"
+        " the one used before"
+    )
+
+
 class MixedRefused(RelayError):
     """A clear copy would have left beside a recipient whose rule is `always`."""
 
@@ -296,4 +326,22 @@ class LoginUnavailable(RelayError):
 
 
 class KeySourceUnavailable(Exception):
-    """A key source could not be asked. Not a RelayError: the lookup turns it into a result."""
+    """A key source could not be asked. Not a RelayError: the lookup turns it into a result.
+
+    Args:
+        detail: why, for the log and `relay explain`.
+        retry_after_seconds: how long the source itself wants to be left alone, where it said so.
+    """
+
+    def __init__(self, detail: str = "", *, retry_after_seconds: float | None = None) -> None:
+        super().__init__(detail)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class KeySourceDistrusted(KeySourceUnavailable):
+    """An answer came that must not be believed (bogus DNSSEC): nothing may be sent, whatever was configured
+    for sources that cannot be reached (RFC 7929 §7.1)."""
+
+
+class StoreUnavailable(KeySourceUnavailable):
+    """The database with what is remembered could not be read or written."""

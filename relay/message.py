@@ -6,9 +6,10 @@ a clock, or knows a library. Parsing an address is in `relay/address.py`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 
 # --------------------------------------------------------------------------- addresses and the envelope
 
@@ -97,6 +98,34 @@ class Mixed(StrEnum):
     SPLIT = "split"
 
 
+class KeyChange(StrEnum):
+    """What happens when the key of an address that was pinned is replaced without the old key's consent."""
+
+    ACCEPT = "accept"
+    HOLD = "hold"
+    REFUSE = "refuse"
+
+
+class Trust(IntEnum):
+    """How far a key source is believed about whose key it gives; more is better (RFC 7929 §7)."""
+
+    LEARNED = 1
+    """From messages that passed (Autocrypt)."""
+    THIRD_PARTY = 2
+    """A key server: nobody of the recipient's domain vouches for it."""
+    WKD = 3
+    """The web server of the recipient's domain, proven by TLS."""
+    DNSSEC = 4
+    """The zone of the recipient's domain, proven by signatures up to the root."""
+    MANUAL = 5
+    """The administrator's own files."""
+
+    @property
+    def word(self) -> str:
+        """As it stands in the configuration: `third-party`."""
+        return self.name.lower().replace("_", "-")
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """The settings in force for one sender and one recipient, after all entries were merged."""
@@ -121,6 +150,11 @@ class Rule:
     """`address_routing: allow`: accept `%`, `!` or a second `@` in the local part of the recipient."""
     accept_encrypted: bool = False
     """Wait for DATA and pass what the client itself encrypted, even without a key."""
+    key_change: KeyChange = KeyChange.HOLD
+    use_missing_pin: bool = False
+    """`pinned_key_missing: use-pin`: a pinned key that its source no longer gives is used all the same."""
+    min_trust: Trust = Trust.LEARNED
+    """Certificates of sources below it are not used."""
 
 
 # --------------------------------------------------------------------------- certificates and lookups
@@ -138,6 +172,8 @@ class Certificate:
     """The text of each User ID packet, unverified: for finding and display, never for a decision."""
     source: str
     """Name of the key source in the configuration."""
+    fetched: datetime | None = field(default=None, compare=False)
+    """When a discovered source gave it (UTC); None for local files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +203,8 @@ class Verdict:
     """Creation time of the primary key (UTC), for choosing the newest."""
     warnings: tuple[str, ...] = ()
     """Sentences that do not change the verdict: `RSA 2048 is below 3072 bits`."""
+    expires: datetime | None = None
+    """When a usable verdict ends (UTC): the first moment at which no chosen subkey is live; None: never."""
 
 
 class LookupResult(StrEnum):
@@ -186,6 +224,97 @@ class Answer:
     found: int = 0
     failure: str = ""
     """Log text of why the source was unavailable; never shown to an SMTP client."""
+    seconds: float = 0.0
+    """How long it took."""
+    asked: bool = True
+    """False: a source before it had a usable key, so only what was known of this one already counted."""
+    asked_at: datetime | None = None
+    """When a discovered source was last asked about this address (UTC); None for local files."""
+    waived: str = ""
+    """The failure that `unreachable_means: none` turned into "none"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """What a source outside of this machine answered about one address."""
+
+    certificates: tuple[Certificate, ...] = ()
+    """Unjudged; empty means that there is none."""
+    max_age_seconds: int | None = None
+    """How long the answer may be kept at most (the TTL of a DNS record); None: as configured."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheEntry:
+    """The last answer of a discovered source about one address, as it is kept."""
+
+    source: str
+    key: str
+    """What was asked for, `KeyDiscovery.cache_key`."""
+    address: str
+    """The address as text that parses to what was asked for, for the refresh."""
+    certificates: tuple[bytes, ...]
+    """Of the last answer that was one; empty where it was "none" or there never was an answer."""
+    answered_at: datetime | None
+    """When the source last answered (UTC); None: never."""
+    fresh_until: datetime
+    """Until then the entry answers without asking the source."""
+    usable_until: datetime
+    """Until then `certificates` may serve while the source cannot be asked (stale-if-error)."""
+    failure: str = ""
+    """Why the last try failed; empty where it was answered."""
+    failures: int = 0
+    """Failed tries since the last answer, for the back-off."""
+    used_at: datetime | None = None
+    """When a message last needed it (UTC), so that the refresh leaves alone what nobody uses."""
+
+
+class PinConflict(StrEnum):
+    """Why a pin stands against what the sources answered now."""
+
+    MISSING = "missing"
+    """The pinned key is gone and nothing took its place."""
+    HELD = "held"
+    """Another key appeared; it waits for the administrator."""
+    REFUSED = "refused"
+    """Another key appeared, and the rule or the administrator refuses it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """The key that was first used for an address through a discovered source."""
+
+    address_key: str
+    """`Address.key`."""
+    fingerprint: str
+    source: str
+    trust: Trust
+    certificate: bytes
+    """As it was when it was last used."""
+    since: datetime
+    """UTC."""
+
+
+class PendingState(StrEnum):
+    """What became of a key that would replace a pinned one."""
+
+    WAITING = "waiting"
+    APPROVED = "approved"
+    REJECTED = "rejected"
+
+
+@dataclass(frozen=True, slots=True)
+class PendingKey:
+    """A key that would replace a pinned one."""
+
+    address_key: str
+    fingerprint: str
+    source: str
+    trust: Trust
+    certificate: bytes
+    since: datetime
+    """UTC; when it was first seen."""
+    state: PendingState = PendingState.WAITING
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,11 +330,19 @@ class Lookup:
     answers: tuple[Answer, ...] = ()
     failing_seconds: float = 0.0
     """How long this address has been unavailable without a break; 0 unless the result is unavailable."""
+    pin: Pin | None = None
+    """The key that was used for this address before, where one is remembered."""
+    conflict: PinConflict | None = None
+    """Why the pin forbids what the sources answered; nothing is chosen then, and nothing released."""
+    trusts: Mapping[str, Trust] = field(default_factory=dict)
+    """Trust of each source that was asked, by its name."""
 
     def __post_init__(self) -> None:
         # Whoever has nothing chosen may be served in clear: `usable` without a key must not exist.
         if bool(self.chosen) != (self.result is LookupResult.USABLE):
             raise ValueError("a lookup has chosen certificates exactly when its result is usable")
+        if self.conflict and (self.result is not LookupResult.UNUSABLE or self.pin is None):
+            raise ValueError("a pin that stands against the answer makes the lookup unusable")
 
     @property
     def sentence(self) -> str:

@@ -12,11 +12,16 @@ from typing import Protocol
 
 from relay.message import (
     Address,
+    CacheEntry,
     Certificate,
     Client,
+    Discovered,
     Login,
     Offers,
     Outgoing,
+    PendingKey,
+    PendingState,
+    Pin,
     Verdict,
 )
 
@@ -35,6 +40,101 @@ class KeySource(Protocol):
 
     async def find_fingerprint(self, fingerprint: str) -> list[Certificate]:
         """The certificates with this primary fingerprint (upper-case hex). Raises as `find`."""
+
+
+class CachedSource(KeySource, Protocol):
+    """A source outside of this machine, whose answers are kept: `keys.cached` around a `KeyDiscovery`."""
+
+    async def recall(self, address: Address) -> list[Certificate]:
+        """What is known already, however old; asks nobody. Raises KeySourceUnavailable (the store)."""
+
+    async def asked_at(self, address: Address) -> datetime | None:
+        """When the source last answered about the address (UTC). Raises KeySourceUnavailable (the store)."""
+
+    async def refresh(self, address: Address) -> list[Certificate]:
+        """Asks now, whatever is kept. Raises KeySourceUnavailable."""
+
+
+class KeyDiscovery(Protocol):
+    """Asks one kind of place outside of this machine; remembers nothing (`keys.cached` does)."""
+
+    name: str
+
+    def cache_key(self, address: Address) -> str:
+        """Equal for addresses that get the same answer: DNS names differ by letter case, others do not."""
+
+    async def discover(self, address: Address) -> Discovered:
+        """Asks about an address. An empty answer means that there is no key.
+
+        Raises:
+            KeySourceDistrusted: an answer came and must not be believed; nothing may be sent.
+            KeySourceUnavailable: it could not be found out.
+        """
+
+    async def discover_fingerprint(self, fingerprint: str) -> Discovered:
+        """Asks for a certificate by its primary fingerprint (upper-case hex).
+
+        A place that cannot be asked so answers that there is none. Raises as `discover`.
+        """
+
+    async def close(self) -> None:
+        """Closes connections; never raises."""
+
+
+class KeyCache(Protocol):
+    """Where answers of discovered sources are kept (`relay/store`). All raise StoreUnavailable."""
+
+    async def get(self, source: str, key: str) -> CacheEntry | None:
+        """The entry, however old."""
+
+    async def put(self, entry: CacheEntry) -> None:
+        """Keeps the entry in place of the one with the same source and key."""
+
+    async def touch(self, source: str, key: str, used_at: datetime) -> None:
+        """Notes that a message needed the entry."""
+
+    async def due(self, source: str, before: datetime, used_after: datetime, limit: int) -> list[CacheEntry]:
+        """Entries of a source whose freshness ends before a moment and that were used after another,
+        the oldest first."""
+
+    async def entries(self, address_key: str) -> list[CacheEntry]:
+        """The entries of all sources for the address (`Address.key`)."""
+
+    async def forget(self, address_key: str) -> int:
+        """Drops the entries of all sources for the address; how many there were."""
+
+
+class PinBook(Protocol):
+    """Which key was used for an address before (`relay/store`). All raise StoreUnavailable."""
+
+    async def pin_of(self, address_key: str) -> Pin | None:
+        """The pin as it is in the database now."""
+
+    async def pin_first(self, pin: Pin) -> Pin:
+        """Pins the key unless the address has a pin; the pin that the address has now."""
+
+    async def replace_pin(self, old_fingerprint: str, pin: Pin) -> Pin:
+        """Puts `pin` in the place of the pin with the old fingerprint, and drops the pending key that it
+        was, in one transaction; the pin that the address has now, which is another one if somebody was
+        quicker."""
+
+    async def pending(self, address_key: str = "") -> list[PendingKey]:
+        """Keys that would replace a pin, whatever became of them; of all addresses without an argument."""
+
+    async def add_pending(self, key: PendingKey) -> PendingKey:
+        """Notes a key that would replace a pin; the entry that was there already, if there was one."""
+
+    async def decide(self, address_key: str, fingerprint: str, state: PendingState) -> bool:
+        """What the administrator decided about a pending key; False where there is none."""
+
+    async def forget_pin(self, address_key: str) -> bool:
+        """Drops the pin and the pending keys of an address; False where there was no pin."""
+
+    async def was_seen(self, address_key: str) -> bool:
+        """Whether any source outside of this machine ever had a certificate for the address."""
+
+    async def mark_seen(self, address_key: str) -> None:
+        """Remembers for good that one had."""
 
 
 class KeyJudge(Protocol):

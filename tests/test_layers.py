@@ -20,8 +20,8 @@ LAYER_OF = {
     "values": ("relay", "message", "errors", "address", "seams"),
     "files": ("files", "clock", "hardening"),
     "pure": ("policy", "decision", "senders", "mime"),
-    "adapters": ("keys", "openpgp", "nexthop", "spool"),
-    "line": ("pipeline", "lookup", "forward", "budget", "outcomes", "conversation"),
+    "adapters": ("keys", "openpgp", "nexthop", "store", "spool"),
+    "line": ("pipeline", "lookup", "pins", "forward", "budget", "outcomes", "conversation"),
     "edge": ("server",),
     "root": (
         *("app", "config", "cli", "__main__", "demo", "journal", "explain"),
@@ -56,7 +56,13 @@ RULES = {
     "files": Allowed(frozenset({"values", "files"}), frozenset()),
     "pure": Allowed(frozenset({"values", "pure"}), frozenset(), _IO - {"io"}),
     "adapters": Allowed(
-        frozenset({"values", "files", "pure"}), frozenset({"pysequoia", "gnupg", "aiosmtplib"})
+        frozenset({"values", "files", "pure"}),
+        frozenset(
+            {
+                *("pysequoia", "gnupg", "aiosmtplib", "cryptography"),
+                *("aiohttp", "dns", "ldap3", "sqlalchemy", "aiosqlite", "asyncpg"),
+            }
+        ),
     ),
     "line": Allowed(frozenset({"values", "pure", "line"}), frozenset(), _IO - {"asyncio", "random"}),
     "edge": Allowed(
@@ -73,6 +79,12 @@ LIBRARY_HOME = {
     "yaml": ("config", "demo"),
     "pydantic": ("config",),
     "argon2": ("server", "cli"),
+    "aiohttp": ("keys",),
+    "dns": ("keys",),
+    "ldap3": ("keys",),
+    "sqlalchemy": ("store",),
+    "aiosqlite": ("store",),
+    "asyncpg": ("store",),
 }
 """The only rooms that may know a library; what is absent here is not restricted beyond the rules above."""
 
