@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import IntEnum, StrEnum
+from enum import StrEnum
+
+from relay.remembered import Pin, Trust
 
 # --------------------------------------------------------------------------- addresses and the envelope
 
@@ -104,26 +106,6 @@ class KeyChange(StrEnum):
     ACCEPT = "accept"
     HOLD = "hold"
     REFUSE = "refuse"
-
-
-class Trust(IntEnum):
-    """How far a key source is believed about whose key it gives; more is better (RFC 7929 §7)."""
-
-    LEARNED = 1
-    """From messages that passed (Autocrypt)."""
-    THIRD_PARTY = 2
-    """A key server: nobody of the recipient's domain vouches for it."""
-    WKD = 3
-    """The web server of the recipient's domain, proven by TLS."""
-    DNSSEC = 4
-    """The zone of the recipient's domain, proven by signatures up to the root."""
-    MANUAL = 5
-    """The administrator's own files."""
-
-    @property
-    def word(self) -> str:
-        """As it stands in the configuration: `third-party`."""
-        return self.name.lower().replace("_", "-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,31 +226,6 @@ class Discovered:
     """How long the answer may be kept at most (the TTL of a DNS record); None: as configured."""
 
 
-@dataclass(frozen=True, slots=True)
-class CacheEntry:
-    """The last answer of a discovered source about one address, as it is kept."""
-
-    source: str
-    key: str
-    """What was asked for, `KeyDiscovery.cache_key`."""
-    address: str
-    """The address as text that parses to what was asked for, for the refresh."""
-    certificates: tuple[bytes, ...]
-    """Of the last answer that was one; empty where it was "none" or there never was an answer."""
-    answered_at: datetime | None
-    """When the source last answered (UTC); None: never."""
-    fresh_until: datetime
-    """Until then the entry answers without asking the source."""
-    usable_until: datetime
-    """Until then `certificates` may serve while the source cannot be asked (stale-if-error)."""
-    failure: str = ""
-    """Why the last try failed; empty where it was answered."""
-    failures: int = 0
-    """Failed tries since the last answer, for the back-off."""
-    used_at: datetime | None = None
-    """When a message last needed it (UTC), so that the refresh leaves alone what nobody uses."""
-
-
 class PinConflict(StrEnum):
     """Why a pin stands against what the sources answered now."""
 
@@ -278,43 +235,6 @@ class PinConflict(StrEnum):
     """Another key appeared; it waits for the administrator."""
     REFUSED = "refused"
     """Another key appeared, and the rule or the administrator refuses it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """The key that was first used for an address through a discovered source."""
-
-    address_key: str
-    """`Address.key`."""
-    fingerprint: str
-    source: str
-    trust: Trust
-    certificate: bytes
-    """As it was when it was last used."""
-    since: datetime
-    """UTC."""
-
-
-class PendingState(StrEnum):
-    """What became of a key that would replace a pinned one."""
-
-    WAITING = "waiting"
-    APPROVED = "approved"
-    REJECTED = "rejected"
-
-
-@dataclass(frozen=True, slots=True)
-class PendingKey:
-    """A key that would replace a pinned one."""
-
-    address_key: str
-    fingerprint: str
-    source: str
-    trust: Trust
-    certificate: bytes
-    since: datetime
-    """UTC; when it was first seen."""
-    state: PendingState = PendingState.WAITING
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,8 +254,10 @@ class Lookup:
     """The key that was used for this address before, where one is remembered."""
     conflict: PinConflict | None = None
     """Why the pin forbids what the sources answered; nothing is chosen then, and nothing released."""
+    contender: str = ""
+    """Fingerprint of the key that would take the place of the pinned one."""
     trusts: Mapping[str, Trust] = field(default_factory=dict)
-    """Trust of each source that was asked, by its name."""
+    """Fingerprint → the trust of the best source that gave this certificate."""
 
     def __post_init__(self) -> None:
         # Whoever has nothing chosen may be served in clear: `usable` without a key must not exist.

@@ -8,22 +8,23 @@ never imports another one: it meets these shapes; `relay/build.py` makes the par
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from relay.message import (
     Address,
-    CacheEntry,
     Certificate,
     Client,
     Discovered,
+    KeyChange,
     Login,
     Offers,
     Outgoing,
-    PendingKey,
-    PendingState,
-    Pin,
     Verdict,
 )
+from relay.remembered import CacheEntry, LearnedKey, PendingKey, PendingState, Pin
+
+if TYPE_CHECKING:
+    from relay.mime.autocrypt import Header
 
 
 class KeySource(Protocol):
@@ -137,6 +138,32 @@ class PinBook(Protocol):
         """Remembers for good that one had."""
 
 
+class LearnedKeys(Protocol):
+    """Keys from messages that passed (`relay/store`), one for an address. All raise StoreUnavailable."""
+
+    async def get(self, address_key: str) -> LearnedKey | None:
+        """The key that was learned for the address (`Address.key`)."""
+
+    async def put(self, key: LearnedKey) -> None:
+        """Keeps the key in place of the one of the same address; whether it may is decided before."""
+
+
+class KeyLearner(Protocol):
+    """Learns keys from messages that were sent (Autocrypt)."""
+
+    async def hear(
+        self, header: Header, sent_at: datetime | None, key_change: KeyChange, *, id: str = ""
+    ) -> None:
+        """Keeps what a message taught, within a few seconds. Raises nothing: the message was sent.
+
+        Args:
+            header: about the author, who was proven to be the login.
+            sent_at: the date of the message, if it has one.
+            key_change: of the rule for mail to the author.
+            id: of the transaction, for the log.
+        """
+
+
 class KeyJudge(Protocol):
     """Says which certificates may be used, and with which subkeys."""
 
@@ -145,6 +172,17 @@ class KeyJudge(Protocol):
 
         Args:
             address: must be bound by a valid User ID; None skips that test (`certificates:` of a rule).
+
+        It may be called in a thread.
+        """
+
+    def remembers(self, certificates: list[Certificate], address: Address | None, now: datetime) -> bool:
+        """Whether `judge` would answer from memory, in microseconds."""
+
+    def certifies(self, old: bytes, new: bytes, address: Address, now: datetime) -> bool:
+        """Whether the certificate `old` vouches for the User ID of `new` with this address (RFC 7929 §5.2).
+
+        Takes milliseconds; it may be called in a thread.
         """
 
 
