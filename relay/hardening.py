@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import resource
 import sys
 
@@ -19,9 +20,13 @@ _LARGE_BLOCK_BYTES = 1 << 18
 def harden_process() -> None:
     """Keeps plaintext in memory out of core dumps and other processes (RFC 9580 §13.14).
 
-    It also makes glibc give large blocks back at once: by default it learns to keep them, and the process
+    It makes glibc give large blocks back at once: by default it learns to keep them, and the process
     would hold on to what the memory budget believes to be free.
+
+    And it stops pysequoia from collecting a backtrace for each certificate that it refuses: the first one
+    holds the interpreter for 86 ms where the environment asks for backtraces.
     """
+    os.environ["RUST_LIB_BACKTRACE"] = "0"
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)

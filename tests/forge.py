@@ -1,6 +1,7 @@
-"""Writes v4 OpenPGP certificates by hand: odd but honest ones, and forged ones, with keys made from a name.
+"""Writes OpenPGP certificates by hand: odd but honest ones, and forged ones, with keys made from a name.
 
-Ed25519 signs, Curve25519 encrypts (the legacy forms that GnuPG 2.2 reads). Nothing here is secret.
+Ed25519 signs, Curve25519 encrypts: `Owner` has version 4 with the legacy forms that GnuPG 2.2 reads, `Owner6`
+version 6. Nothing here is secret.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ _HASHES = {1: "md5", 2: "sha1", 8: "sha256", 10: "sha512"}
 _ED25519 = bytes.fromhex("092B06010401DA470F01")
 _CURVE25519 = bytes.fromhex("0A2B060104019755010501")
 _KDF = bytes.fromhex("03010807")
+
+
+ON_USER_ID = frozenset({0x10, 0x11, 0x12, 0x13, 0x16, 0x30})
+"""Types of signatures that are made over a User ID; 0x16 is what a draft calls an attestation."""
 
 
 def at(year: int, month: int = 1, day: int = 1) -> int:
@@ -40,12 +45,15 @@ SEIPD2 = subpacket(30, b"\x09")
 """Features (RFC 9580 §5.2.3.32); without any, pysequoia writes SEIPD version 2."""
 
 
-def _mpi(octets: bytes) -> bytes:
+def mpi(octets: bytes) -> bytes:
     number = int.from_bytes(octets)
     return number.bit_length().to_bytes(2) + number.to_bytes((number.bit_length() + 7) // 8)
 
 
-def _hashed_key(body: bytes) -> bytes:
+def hashed_key(body: bytes) -> bytes:
+    """A key as it stands in what is hashed (RFC 9580 §5.2.4)."""
+    if body[0] == 6:
+        return b"\x9b" + len(body).to_bytes(4) + body
     return b"\x99" + len(body).to_bytes(2) + body
 
 
@@ -68,11 +76,11 @@ class Owner:
     def primary(self) -> bytes:
         """The body of the primary key packet."""
         point = b"\x40" + self.signer.public_key().public_bytes_raw()
-        return b"\x04" + self.created.to_bytes(4) + b"\x16" + _ED25519 + _mpi(point)
+        return b"\x04" + self.created.to_bytes(4) + b"\x16" + _ED25519 + mpi(point)
 
     @property
     def fingerprint(self) -> str:
-        return hashlib.sha1(_hashed_key(self.primary)).hexdigest().upper()
+        return hashlib.sha1(hashed_key(self.primary)).hexdigest().upper()
 
     def _decryptor(self, label: str) -> X25519PrivateKey:
         return X25519PrivateKey.from_private_bytes(hashlib.sha256(f"{self.name} {label}".encode()).digest())
@@ -80,7 +88,7 @@ class Owner:
     def subkey(self, label: str = "mail", created: int = 0) -> bytes:
         """The body of an encryption subkey packet."""
         point = b"\x40" + self._decryptor(label).public_key().public_bytes_raw()
-        return b"\x04" + (created or self.created).to_bytes(4) + b"\x12" + _CURVE25519 + _mpi(point) + _KDF
+        return b"\x04" + (created or self.created).to_bytes(4) + b"\x12" + _CURVE25519 + mpi(point) + _KDF
 
     def sign(
         self,
@@ -95,6 +103,7 @@ class Owner:
         claims: bytes | None = None,
         hints: bytes | None = None,
         genuine: bool = True,
+        subject: bytes = b"",
     ) -> bytes:
         """A signature packet of the primary key.
 
@@ -104,6 +113,7 @@ class Owner:
             claims: further hashed subpackets; None: Features that announce SEIPD version 1.
             hints: the unhashed area; None: the issuer.
             genuine: False: claims to be the owner's and is not.
+            subject: body of another primary key that is spoken about; empty: the own.
         """
         hashed = subpacket(2, (on or self.created).to_bytes(4))
         hashed += MDC_ONLY if claims is None else claims
@@ -112,16 +122,16 @@ class Owner:
         if flags is not None:
             hashed += subpacket(27, flags)
         head = bytes([4, kind, 22, digest]) + len(hashed).to_bytes(2) + hashed
-        message = _hashed_key(self.primary)
-        if kind in {0x10, 0x11, 0x12, 0x13, 0x30}:
+        message = hashed_key(subject or self.primary)
+        if kind in ON_USER_ID:
             message += b"\xb4" + len(target).to_bytes(4) + target
         elif target:
-            message += _hashed_key(target)
+            message += hashed_key(target)
         message += head + b"\x04\xff" + len(head).to_bytes(4)
         hashed_message = hashlib.new(_HASHES[digest], message).digest()
         signature = (self.signer if genuine else Owner("somebody else").signer).sign(hashed_message)
         unhashed = subpacket(16, bytes.fromhex(self.fingerprint[-16:])) if hints is None else hints
-        tail = hashed_message[:2] + _mpi(signature[:32]) + _mpi(signature[32:])
+        tail = hashed_message[:2] + mpi(signature[:32]) + mpi(signature[32:])
         return encode(2, head + len(unhashed).to_bytes(2) + unhashed + tail)
 
     # ------------------------------------------------------------------ whole certificates
@@ -140,10 +150,85 @@ class Owner:
 
     def secret(self, certificate: bytes, *labels: str) -> bytes:
         """The certificate with the secret keys in the place of the public ones; labels in order."""
-        secrets = [_mpi(self.signer.private_bytes_raw())]
+        secrets = [mpi(self.signer.private_bytes_raw())]
         # Curve25519's legacy form is big-endian (RFC 9580 §5.5.5.6.1.1), with the clamped bits set.
-        secrets += [_mpi(_clamp(self._decryptor(label).private_bytes_raw())[::-1]) for label in labels]
+        secrets += [mpi(_clamp(self._decryptor(label).private_bytes_raw())[::-1]) for label in labels]
         return b"".join(_with_secret(packet, secrets) for packet in packets_of(certificate))
+
+
+@dataclass(frozen=True)
+class Owner6:
+    """Somebody with a version 6 primary key and an encryption subkey, made from a name."""
+
+    name: str
+    created: int = at(2025)
+
+    @property
+    def user_id(self) -> bytes:
+        return f"{self.name} <{self.name}@example.com>".encode()
+
+    @property
+    def signer(self) -> Ed25519PrivateKey:
+        return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(self.name.encode()).digest())
+
+    @property
+    def primary(self) -> bytes:
+        """The body of the primary key packet."""
+        return self._key(27, self.signer.public_key().public_bytes_raw())
+
+    @property
+    def subkey(self) -> bytes:
+        """The body of the encryption subkey packet."""
+        secret = X25519PrivateKey.from_private_bytes(hashlib.sha256(f"{self.name} mail".encode()).digest())
+        return self._key(25, secret.public_key().public_bytes_raw())
+
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(hashed_key(self.primary)).hexdigest().upper()
+
+    def _key(self, algorithm: int, point: bytes) -> bytes:
+        return b"\x06" + self.created.to_bytes(4) + bytes([algorithm]) + len(point).to_bytes(4) + point
+
+    def sign(
+        self,
+        kind: int,
+        target: bytes = b"",
+        *,
+        claims: bytes = b"",
+        hints: bytes | None = None,
+        subject: bytes = b"",
+        salt: bytes = bytes(16),
+    ) -> bytes:
+        """A signature packet of the primary key over a User ID, a subkey, or the primary key alone."""
+        hashed = b"\x05\x02" + self.created.to_bytes(4) + claims
+        head = bytes([6, kind, 27, 8]) + len(hashed).to_bytes(4) + hashed
+        if kind in ON_USER_ID:
+            target = b"\xb4" + len(target).to_bytes(4) + target
+        elif target:
+            target = hashed_key(target)
+        message = salt + hashed_key(subject or self.primary) + target + head
+        digest = hashlib.sha256(message + b"\x06\xff" + len(head).to_bytes(4)).digest()
+        unhashed = subpacket(33, b"\x06" + bytes.fromhex(self.fingerprint)) if hints is None else hints
+        tail = digest[:2] + bytes([len(salt)]) + salt + self.signer.sign(digest)
+        return encode(2, head + len(unhashed).to_bytes(4) + unhashed + tail)
+
+    def certificate(self, *on_user_id: bytes, binding: bytes = b"") -> bytes:
+        """The whole certificate, with further signatures on its User ID.
+
+        Args:
+            binding: in the place of an ordinary one.
+        """
+        flags = subpacket(27, b"\x0c")
+        parts = [
+            encode(packets.PUBLIC_KEY, self.primary),
+            self.sign(0x1F, claims=subpacket(27, b"\x01") + SEIPD2),
+            encode(packets.USER_ID, self.user_id),
+            self.sign(0x13, self.user_id),
+            *on_user_id,
+            encode(packets.PUBLIC_SUBKEY, self.subkey),
+            binding or self.sign(0x18, self.subkey, claims=flags),
+        ]
+        return b"".join(parts)
 
 
 def _clamp(scalar: bytes) -> bytes:

@@ -14,10 +14,10 @@ MIN_RSA_BITS = 2048
 """Below, nothing may be encrypted or believed (RFC 9580 §12.4)."""
 GOOD_RSA_BITS = 3072
 """Below, RFC 9580 §12.4 says SHOULD NOT: used, with a warning."""
-MAX_RSA_BITS = 16384
-"""The largest that other programs make; a bound for the time of one verification."""
-_MAX_EXPONENT_BITS = 64
-"""Real exponents have 17 bits; a huge one makes each verification cost as much as a signature."""
+MAX_RSA_BITS = 4096
+"""The largest that pysequoia verifies and encrypts with (the limits of the RustCrypto library `rsa`)."""
+_MAX_EXPONENT_BITS = 33
+"""As above. Real ones have 17 bits; a huge one makes each verification cost as much as a signature."""
 
 _MAX_BODY_OCTETS = 65535
 """A v4 fingerprint counts the length in two octets (RFC 9580 §5.5.4.2); no real key comes near."""
@@ -117,7 +117,9 @@ def _describe_rsa(algorithm: int, material: bytes) -> tuple[str, bool, str, str]
     name, problem, warning = f"RSA {bits}", "", ""
     if bits < MIN_RSA_BITS:
         problem = f"{name} is too weak"
-    elif bits > MAX_RSA_BITS or exponent.bit_length() > _MAX_EXPONENT_BITS:
+    elif bits > MAX_RSA_BITS:
+        problem = f"{name} is not supported: at most {MAX_RSA_BITS} bits"
+    elif exponent.bit_length() > _MAX_EXPONENT_BITS:
         problem = f"{name} with an exponent of {exponent.bit_length()} bits is not supported"
     elif bits < GOOD_RSA_BITS:
         warning = f"{name} is below {GOOD_RSA_BITS} bits"

@@ -19,7 +19,7 @@ newest genuine one counts (RFC 9580 §5.2.3.10). Rules that were hard:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -30,6 +30,11 @@ from relay.openpgp.algorithms import Key
 from relay.openpgp.parts import Component, Parts, Unusable
 from relay.openpgp.probe import Probe
 from relay.openpgp.signatures import FOR_MAIL, FOR_STORAGE, WEAK_HASHES, Signature, encode
+
+MAX_CHOSEN = 10
+"""Subkeys for mail of one certificate, on as many devices; each makes a message larger."""
+_FEW = 8
+"""Signatures that nobody has checked, in one question to pysequoia."""
 
 
 def assess(parts: Parts, certificate: Certificate, address: Address | None, now: int) -> Verdict:
@@ -45,12 +50,26 @@ def assess(parts: Parts, certificate: Certificate, address: Address | None, now:
     return _Case(parts, now).decide(certificate, address)
 
 
+def primary_ends(parts: Parts, now: int) -> int | None:
+    """When the primary key expires or has expired (Unix time); None: never.
+
+    Raises:
+        Unusable: it is revoked, too weak, from the future, or without a valid self-signature.
+    """
+    return _Case(parts, now).primary_ends()
+
+
 @dataclass(frozen=True, slots=True)
 class _Bound:
     """A component with the newest genuine signature on it."""
 
     component: Component
     signature: Signature
+
+    @property
+    def key_ends(self) -> int | None:
+        """When the subkey expires; None: never."""
+        return self.signature.key_ends(self.component.key.created) if self.component.key else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +99,10 @@ class _Case:
     def decide(self, certificate: Certificate, address: Address | None) -> Verdict:
         """The verdict; raises Unusable."""
         self._check_primary()
-        self.direct = self._newest(self.parts.primary, self._is_direct_key)
-        if self.key.version == 6 and self.direct is None:  # RFC 9580 §5.2.3.10
-            raise Unusable("has no valid direct-key signature")
         user_ids = self._user_ids(address)
-        decisive = self._check_expiry()
+        decisive, ends = self._expiry()
+        if ends is not None and ends <= self.now:
+            raise Unusable(f"expired on {_date(ends)}")
         if decisive is not None and decisive not in user_ids:
             user_ids.append(decisive)  # so that whoever reads the reduced certificate sees the same expiry
         subkeys = self._subkeys(user_ids)
@@ -94,8 +112,29 @@ class _Case:
             chosen.insert(0, _chosen(self.key))
         self._check_reduced(reduced, chosen)
         warnings = self._warnings(user_ids, subkeys)
-        created = moment(self.key.created)
-        return Verdict(certificate, True, "usable", tuple(chosen), reduced, created, warnings)
+        created, expires = moment(self.key.created), self._expires(ends, user_ids, subkeys)
+        return Verdict(certificate, True, "usable", tuple(chosen), reduced, created, warnings, expires)
+
+    def primary_ends(self) -> int | None:
+        """When the primary key expires; raises Unusable where it may not be believed at any time."""
+        self._check_primary()
+        self._user_ids(None)
+        return self._expiry()[1]
+
+    def _expires(
+        self, primary_ends: int | None, user_ids: list[_Bound], subkeys: list[_Bound]
+    ) -> datetime | None:
+        """The first moment at which no chosen subkey is live, or a signature that all rest on has lapsed.
+
+        An older signature may take over from one that lapses; that is not looked into, as nothing but a
+        refresh and a warning come from this date.
+        """
+        live: list[int | None] = [None] if self._mail_primary(user_ids) else []
+        live += [_earliest(bound.key_ends, bound.signature.lapses) for bound in subkeys]
+        latest = None if None in live else max(filter(None, live))
+        said = [*(bound.signature for bound in user_ids), *([self.direct] if self.direct else [])]
+        ends = _earliest(primary_ends, latest, *(signature.lapses for signature in said))
+        return None if ends is None else moment(ends)
 
     def _warnings(self, user_ids: list[_Bound], subkeys: list[_Bound]) -> tuple[str, ...]:
         keys = [self.key, *(bound.component.key for bound in subkeys)]
@@ -116,16 +155,16 @@ class _Case:
             raise Unusable(self.key.problem)
         if self.key.created > self.now:
             raise Unusable(f"was created on {_date(self.key.created)}, which is in the future")
+        self.direct = self._newest(self.parts.primary, self._is_direct_key)
+        if self.key.version == 6 and self.direct is None:  # RFC 9580 §5.2.3.10
+            raise Unusable("has no valid direct-key signature")
 
-    def _check_expiry(self) -> _Bound | None:
-        """Refuses an expired primary; the User ID whose signature decided it, if one did."""
+    def _expiry(self) -> tuple[_Bound | None, int | None]:
+        """The User ID whose signature decides when the primary expires, if one does, and that moment."""
         stated = [] if self._is_direct_decisive() else self._stating_expiry()
         decisive = max(stated, key=lambda bound: bound.signature.created, default=None)
         signature = decisive.signature if decisive else self.direct
-        lasts = signature.key_lasts_seconds if signature else 0
-        if lasts and self.key.created + lasts <= self.now:
-            raise Unusable(f"expired on {_date(self.key.created + lasts)}")
-        return decisive
+        return decisive, signature.key_ends(self.key.created) if signature else None
 
     def _is_direct_decisive(self) -> bool:
         return self.direct is not None and (self.key.version == 6 or self.direct.key_lasts_seconds > 0)
@@ -144,9 +183,10 @@ class _Case:
 
     def _is_withdrawn(self, bound: _Bound) -> bool:
         """Whether its revocation is genuine: only then may what the User ID says of expiry be forgotten."""
-        revocations = bound.component.revocations.values()
-        octets = b"".join(self._packet(revocation) for revocation in revocations if revocation.version != 3)
-        return bool(octets) and not self.probe.has_user_id(self._anchor([bound]) + octets)
+        verifiable = [found for found in bound.component.revocations.values() if found.version != 3]
+        anchor = self._anchor([bound])
+        groups = (anchor + b"".join(map(self._packet, some)) for some in _few(verifiable))
+        return any(not self.probe.has_user_id(octets) for octets in groups)
 
     # ----------------------------------------------------------------- User IDs
 
@@ -190,6 +230,8 @@ class _Case:
         anchor = self._anchor(user_ids[:1])
         judged = [self._judge_subkey(anchor, component) for component in self.parts.subkeys.values()]
         usable = [found for found in judged if isinstance(found, _Bound)]
+        if len(usable) > MAX_CHOSEN:
+            raise Unusable(f"has more than {MAX_CHOSEN} subkeys for mail")
         if not usable and not self._mail_primary(user_ids):
             rejected = [found for found in judged if isinstance(found, _Rejected)]
             first = min(rejected, key=lambda found: found.rank, default=None)
@@ -215,10 +257,11 @@ class _Case:
             return None
         if not _is_for_mail(signature):
             return _Rejected(4, "the encryption subkey is for storage, not for mail")
-        ends = key.created + signature.key_lasts_seconds
-        if signature.key_lasts_seconds and ends <= self.now:
+        bound = _Bound(component, signature)
+        ends = bound.key_ends
+        if ends is not None and ends <= self.now:
             return _Rejected(0, f"the encryption subkey expired on {_date(ends)}")
-        return _Bound(component, signature)
+        return bound
 
     def _binding(self, anchor: bytes, component: Component) -> Signature | None:
         """The newest genuine binding of a subkey.
@@ -232,9 +275,15 @@ class _Case:
             if not _encrypts(signature):
                 silent.append(signature)
             elif self._reaches(anchor, component, [signature]):
-                overruled = silent and not self._reaches(anchor, component, [signature, *silent])
-                return silent[0] if overruled else signature
+                return self._overruling(anchor, component, signature, silent) or signature
         return None
+
+    def _overruling(
+        self, anchor: bytes, component: Component, signature: Signature, silent: list[Signature]
+    ) -> Signature | None:
+        """A newer genuine binding without a flag for encryption, where there is one."""
+        some = (few for few in _few(silent) if not self._reaches(anchor, component, [signature, *few]))
+        return next(some, [None])[0]
 
     def _reaches(self, anchor: bytes, component: Component, found: list[Signature]) -> bool:
         """Whether an encryption to the certificate with these bindings alone reaches the subkey."""
@@ -316,6 +365,16 @@ def _encrypts(signature: Signature) -> bool:
 
 def _is_for_mail(signature: Signature) -> bool:
     return bool((signature.flags or 0) & FOR_MAIL)
+
+
+def _earliest(*ends: int | None) -> int | None:
+    return min((end for end in ends if end is not None), default=None)
+
+
+def _few(signatures: list[Signature]) -> Iterator[list[Signature]]:
+    """The signatures in groups that pysequoia checks in one short call: it holds the interpreter lock."""
+    for start in range(0, len(signatures), _FEW):
+        yield signatures[start : start + _FEW]
 
 
 def _chosen(key: Key) -> Subkey:

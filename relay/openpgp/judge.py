@@ -2,7 +2,8 @@
 
 A verdict depends on the time only through the dates that stand in the certificate. So it is remembered
 together with the two dates around now, and is exact for every moment between them; for a day at most,
-because pysequoia's own rules have dates too.
+because pysequoia's own rules have dates too. Whole questions are remembered, all certificates of one address
+together, so that an answer costs one look.
 """
 
 from __future__ import annotations
@@ -12,15 +13,21 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from threading import Lock
 
 from relay.message import Address, Certificate, Verdict
 from relay.openpgp.assessment import assess, moment
+from relay.openpgp.certification import certifies
 from relay.openpgp.parts import Parts, Unusable, identity, merge
 
+MAX_CERTIFICATES = 16
+"""In one question: nobody has as many, and each may cost as much time as the worst one."""
 MAX_REMEMBERED = 2048
-"""Verdicts; a relay writes to fewer people in an hour."""
+"""Answers; a relay writes to fewer people in an hour."""
 MAX_REMEMBERED_OCTETS = 16 << 20
 """Of all certificates and reduced certificates that are remembered."""
+_SHARE = 8
+"""An answer that needs more than this part of it is not remembered: it would push out all others."""
 
 _MAX_REMEMBERED_SECONDS = 86_400
 _MAX_SENTENCE_CHARS = 200
@@ -29,10 +36,11 @@ _V4_FINGERPRINT_CHARS = 40
 
 @dataclass(frozen=True, slots=True)
 class _Remembered:
-    verdict: Verdict
+    verdicts: tuple[tuple[int, Verdict], ...]
+    """Each with the place of the certificate in whose name it speaks."""
     since: float
     until: float
-    """Unix times: the verdict holds from the first to before the second."""
+    """Unix times: the verdicts hold from the first to before the second."""
     octets: int
 
 
@@ -40,7 +48,7 @@ _Question = tuple[tuple[Certificate, ...], Address | None]
 
 
 class Judge:
-    """Judges certificates (`relay.seams.KeyJudge`): no I/O, bounded time and memory; for one thread.
+    """Judges certificates (`relay.seams.KeyJudge`): no I/O, bounded time and memory; for any threads at once.
 
     Args:
         v4_only: the engine is GnuPG, which knows nothing of version 6.
@@ -48,8 +56,18 @@ class Judge:
 
     def __init__(self, *, v4_only: bool = False) -> None:
         self._v4_only = v4_only
+        # Held while an answer is looked up or put away, never while one is found: whoever gives a certificate
+        # decides how long its judgement takes, and the event loop waits for this lock.
+        self._lock = Lock()
         self._remembered: OrderedDict[_Question, _Remembered] = OrderedDict()
         self._octets = 0
+
+    def remembers(self, certificates: list[Certificate], address: Address | None, now: datetime) -> bool:
+        """Whether `judge` with these arguments takes microseconds; if not, it belongs into a thread.
+
+        Some hundred milliseconds are possible, and of these the interpreter lock is held for few at a time.
+        """
+        return self._recall((tuple(certificates), address), math.floor(now.timestamp())) is not None
 
     def judge(self, certificates: list[Certificate], address: Address | None, now: datetime) -> list[Verdict]:
         """One verdict per distinct certificate, in the order given; copies of one certificate are merged.
@@ -60,33 +78,82 @@ class Judge:
             address: must be bound by a valid User ID; None skips that test.
             now: aware.
         """
-        copies: dict[bytes, list[Certificate]] = {}
-        for certificate in certificates:
-            copies.setdefault(identity(certificate.data), []).append(certificate)
-        seconds = math.floor(now.timestamp())
-        verdicts = (self._verdict((tuple(group), address), seconds) for group in copies.values())
-        return [_for_gnupg(verdict) if self._v4_only else verdict for verdict in verdicts]
+        question, seconds = (tuple(certificates), address), math.floor(now.timestamp())
+        answer = self._recall(question, seconds)
+        if answer is None:
+            answer = _answer(question, seconds, v4_only=self._v4_only)
+            self._remember(question, answer)
+        return [_in_the_name_of(certificates[place], verdict) for place, verdict in answer.verdicts]
 
-    def _verdict(self, question: _Question, now: int) -> Verdict:
-        known = self._remembered.get(question)
-        if known is None or not known.since <= now < known.until:
-            known = _judge(question, now)
-            self._remember(question, known)
-        self._remembered.move_to_end(question)
-        return known.verdict
+    def certifies(self, old: bytes, new: bytes, address: Address, now: datetime) -> bool:
+        """Whether `old` vouches for the User ID of `new` with this address; takes milliseconds."""
+        return certifies(old, new, address, now)
+
+    def _recall(self, question: _Question, now: int) -> _Remembered | None:
+        with self._lock:
+            known = self._remembered.get(question)
+            if known is None or not known.since <= now < known.until:
+                return None
+            self._remembered.move_to_end(question)
+            return known
 
     def _remember(self, question: _Question, answer: _Remembered) -> None:
-        self._forget(question)
-        self._remembered[question] = answer
-        self._octets += answer.octets
-        while len(self._remembered) > 1 and (
-            len(self._remembered) > MAX_REMEMBERED or self._octets > MAX_REMEMBERED_OCTETS
-        ):
-            self._forget(next(iter(self._remembered)))
+        if answer.octets > MAX_REMEMBERED_OCTETS // _SHARE:
+            return
+        with self._lock:
+            self._forget(question)
+            self._remembered[question] = answer
+            self._octets += answer.octets
+            while len(self._remembered) > MAX_REMEMBERED or self._octets > MAX_REMEMBERED_OCTETS:
+                self._forget(next(iter(self._remembered)))
 
     def _forget(self, question: _Question) -> None:
         if question in self._remembered:
             self._octets -= self._remembered.pop(question).octets
+
+
+def _in_the_name_of(certificate: Certificate, verdict: Verdict) -> Verdict:
+    """Equal certificates may have been fetched at different times: the verdict names the one in question."""
+    return verdict if verdict.certificate is certificate else replace(verdict, certificate=certificate)
+
+
+def _answer(question: _Question, now: int, *, v4_only: bool) -> _Remembered:
+    certificates, address = question
+    places: dict[bytes, list[int]] = {}
+    for place, certificate in enumerate(certificates):
+        places.setdefault(identity(certificate.data), []).append(place)
+    found = []
+    span = _Span(now)
+    for number, group in enumerate(places.values()):
+        copies = tuple(certificates[place] for place in group)
+        verdict = _judge(copies, address, span) if number < MAX_CERTIFICATES else _one_of_too_many(copies[0])
+        found.append((group[0], _for_gnupg(verdict) if v4_only else verdict))
+    octets = sum(len(certificate.data) for certificate in certificates)
+    octets += sum(len(verdict.reduced) for _, verdict in found)
+    return _Remembered(tuple(found), span.since, span.until, octets)
+
+
+def _one_of_too_many(certificate: Certificate) -> Verdict:
+    """Whoever answers with thousands of small certificates does not choose how long that takes."""
+    sentence = f"was not looked at: {MAX_CERTIFICATES} other certificates come before it"
+    return Verdict(certificate, False, sentence)
+
+
+class _Span:
+    """The time around a moment in which nothing changes."""
+
+    def __init__(self, now: int) -> None:
+        self.now = now
+        self.since: float = -math.inf
+        self.until: float = now + _MAX_REMEMBERED_SECONDS
+
+    def narrow(self, dates: Iterator[int]) -> None:
+        """Ends the span at each of these dates."""
+        for date in dates:
+            if date <= self.now:
+                self.since = max(self.since, date)
+            else:
+                self.until = min(self.until, date)
 
 
 def _for_gnupg(verdict: Verdict) -> Verdict:
@@ -94,22 +161,18 @@ def _for_gnupg(verdict: Verdict) -> Verdict:
     if not verdict.usable or len(verdict.certificate.fingerprint) == _V4_FINGERPRINT_CHARS:
         return verdict
     sentence = "is a version 6 key, which needs engine: sequoia"
-    return replace(verdict, usable=False, sentence=sentence, subkeys=(), reduced=b"")
+    return replace(verdict, usable=False, sentence=sentence, subkeys=(), reduced=b"", expires=None)
 
 
-def _judge(question: _Question, now: int) -> _Remembered:
-    copies, address = question
-    created, dates = None, [-math.inf, now + _MAX_REMEMBERED_SECONDS]
+def _judge(copies: tuple[Certificate, ...], address: Address | None, span: _Span) -> Verdict:
+    created = None
     try:
         parts = merge(copy.data for copy in copies)
         created = moment(parts.key.created)
-        dates += _dates(parts)
-        verdict = assess(parts, copies[0], address, now)
+        span.narrow(_dates(parts))
+        return assess(parts, copies[0], address, span.now)
     except Unusable as exc:
-        verdict = Verdict(copies[0], False, _clean(str(exc)), created=created)
-    since = max(date for date in dates if date <= now)
-    until = min(date for date in dates if date > now)
-    return _Remembered(verdict, since, until, sum(len(copy.data) for copy in copies) + len(verdict.reduced))
+        return Verdict(copies[0], False, _clean(str(exc)), created=created)
 
 
 def _dates(parts: Parts) -> Iterator[int]:

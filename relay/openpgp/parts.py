@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from relay.mime import packets
 from relay.mime.packets import Malformed, Packet
@@ -15,17 +16,28 @@ from relay.openpgp import signatures
 from relay.openpgp.algorithms import Key, parse_key
 from relay.openpgp.signatures import Signature, parse_signature
 
-MAX_BYTES = 2 << 20
-"""All distinct copies of one certificate together; real ones full of certifications are smaller."""
+MAX_BYTES = 1 << 20
+"""One copy. Real ones with photos and many certifications have some hundred thousand (RFC 9580 §14)."""
+MAX_ALL_BYTES = 4 * MAX_BYTES
+"""All distinct copies of one certificate together."""
 MAX_PACKETS = 10_000
 """Over all copies; well-known developers' certificates have about half of it."""
+_TOO_MANY_PACKETS = f"has more than {MAX_PACKETS} packets"
 MAX_USER_IDS = 100
 MAX_SUBKEYS = 100
 MAX_SELF_SIGNATURES = 100
 """On one User ID or key, after identical ones were counted once."""
+MAX_USER_ID_OCTETS = 2048
+"""As GnuPG: a longer one is skipped with its signatures."""
 
+SKIPPED = frozenset({packets.MARKER, packets.TRUST, packets.PADDING})
+"""Packets that say nothing, wherever they stand."""
 _NOT_PUBLIC = frozenset({packets.PUBLIC_KEY, packets.SECRET_KEY, packets.SECRET_SUBKEY})
-_SKIPPED = frozenset({packets.MARKER, packets.TRUST, packets.PADDING})
+_CERTIFICATE = frozenset(
+    {packets.SIGNATURE, packets.PUBLIC_KEY, packets.USER_ID, packets.PUBLIC_SUBKEY, packets.USER_ATTRIBUTE}
+)
+_FIRST_NONCRITICAL = 40
+"""Unknown packets below it must not be ignored (RFC 9580 §4.3)."""
 _ON_PRIMARY = frozenset({signatures.DIRECT_KEY, signatures.KEY_REVOCATION})
 _ON_USER_ID = signatures.CERTIFICATIONS | {signatures.CERTIFICATION_REVOCATION}
 _ON_SUBKEY = frozenset({signatures.SUBKEY_BINDING, signatures.SUBKEY_REVOCATION})
@@ -76,7 +88,8 @@ class Parts:
 def identity(data: bytes) -> bytes:
     """What copies of one certificate share: the body of the primary key; the data where there is none."""
     try:
-        first = next(packet for packet in packets.walk(data) if packet.tag not in _SKIPPED)
+        found = islice(packets.walk(data), MAX_PACKETS)
+        first = next(packet for packet in found if packet.tag not in SKIPPED)
     except (Malformed, StopIteration):
         return data
     return first.head if first.tag == packets.PUBLIC_KEY else data
@@ -91,11 +104,13 @@ def merge(copies: Iterable[bytes]) -> Parts:
         Unusable: not a certificate of a known version, damaged, or over a limit.
     """
     distinct = list(dict.fromkeys(copies))
-    if sum(map(len, distinct)) > MAX_BYTES:
+    if max(map(len, distinct)) > MAX_BYTES:
         raise Unusable(f"is larger than {MAX_BYTES} octets")
+    if sum(map(len, distinct)) > MAX_ALL_BYTES:
+        raise Unusable(f"has copies that are together larger than {MAX_ALL_BYTES} octets")
     walked = [_walk(data) for data in distinct]
     if sum(map(len, walked)) > MAX_PACKETS:
-        raise Unusable(f"has more than {MAX_PACKETS} packets")
+        raise Unusable(_TOO_MANY_PACKETS)
     key = _primary(walked[0])
     parts = Parts(key, Component(key.body, key))
     found = [claim for copy in walked for claim in _sort(parts, copy[1:])]
@@ -118,14 +133,19 @@ def _walk(data: bytes) -> list[Packet]:
     walked: list[Packet] = []
     try:
         for packet in packets.walk(data):
-            if packet.partial:  # only for data packets (RFC 9580 §4.2.1.4)
-                raise Malformed("partial length")
-            if len(walked) > MAX_PACKETS:
-                break
+            if packet.partial or data[packet.start] & _OLD_FORMAT_LENGTH == _INDETERMINATE:
+                # Only packets of data may have such lengths (RFC 9580 §4.2.1.4), and none belongs here.
+                raise Malformed("a length that no certificate has")
+            if len(walked) == MAX_PACKETS:
+                raise Unusable(_TOO_MANY_PACKETS)  # never cut short: a revocation may follow
             walked.append(packet)
     except Malformed as exc:
         raise Unusable("is damaged: it cannot be read to its end") from exc
-    return [packet for packet in walked if packet.tag not in _SKIPPED]
+    return [packet for packet in walked if packet.tag not in SKIPPED]
+
+
+_OLD_FORMAT_LENGTH, _INDETERMINATE = 0b1100_0011, 0b1000_0011
+"""Format bits and length type of a header octet, and those of a body without a length (RFC 9580 §4.2.2)."""
 
 
 def _primary(walked: list[Packet]) -> Key:
@@ -151,19 +171,33 @@ def _sort(parts: Parts, walked: list[Packet]) -> Iterator[_Claim]:
     Packets and versions that we do not know are skipped with their signatures (RFC 9580 §4.3, §10).
     """
     component: Component | None = parts.primary
+    mark = bytes.fromhex(parts.key.key_id)
     for packet in walked:
-        if packet.tag == packets.SIGNATURE:
+        if packet.tag != packets.SIGNATURE:
+            component = _component(parts, packet)
+        elif not _is_others_certification(packet.head, mark):
             signature = parse_signature(packet.head)
             if signature and signature.version in {3, parts.key.version}:
                 yield component, signature
-        elif packet.tag == packets.USER_ID:
-            component = parts.user_ids.setdefault(packet.head, Component(packet.head))
-        elif packet.tag == packets.PUBLIC_SUBKEY:
-            component = _subkey(parts, packet)
-        elif packet.tag in _NOT_PUBLIC:
-            raise Unusable("is damaged: it holds another key")
-        else:
-            component = None
+
+
+def _is_others_certification(body: bytes, mark: bytes) -> bool:
+    """Whether it certifies and the octets of the owner's key ID occur nowhere: so thousands cost nothing.
+
+    One that names nobody falls too, and no program makes those. A revocation is never judged so.
+    """
+    return body[:1] in {b"\x04", b"\x06"} and body[1] in signatures.CERTIFICATIONS and mark not in body
+
+
+def _component(parts: Parts, packet: Packet) -> Component | None:
+    """What the signatures behind this packet stand on; None where they are to be skipped."""
+    if packet.tag in _NOT_PUBLIC:
+        raise Unusable("is damaged: it holds another key")
+    if packet.tag < _FIRST_NONCRITICAL and packet.tag not in _CERTIFICATE:
+        raise Unusable(f"is damaged: it holds a packet of type {packet.tag}")
+    if packet.tag == packets.USER_ID and len(packet.head) <= MAX_USER_ID_OCTETS:
+        return parts.user_ids.setdefault(packet.head, Component(packet.head))
+    return _subkey(parts, packet) if packet.tag == packets.PUBLIC_SUBKEY else None
 
 
 def _subkey(parts: Parts, packet: Packet) -> Component | None:

@@ -19,8 +19,18 @@ FOR_MAIL, FOR_STORAGE = 0x04, 0x08
 WEAK_HASHES = {1: "MD5", 2: "SHA-1", 3: "RIPEMD-160"}
 """Hashes that carry no self-signature (RFC 9580 §9.5)."""
 
-_CREATED, _EXPIRES, _KEY_EXPIRES, _REVOKER, _ISSUER = 2, 3, 9, 12, 16
+MAX_OCTETS = 0xFFFF
+"""Of a signature packet. A v6 one could state an area of any length; the largest honest ones need half."""
+
+_CRITICAL = 0x80
+"""The bit of a subpacket type that says: whoever does not know it must not count the signature (§5.2.3.7)."""
+
+_CREATED, _EXPIRES, _EXPORTABLE, _KEY_EXPIRES, _REVOKER, _ISSUER = 2, 3, 4, 9, 12, 16
 _KEY_FLAGS, _FEATURES, _EMBEDDED, _ISSUER_FINGERPRINT = 27, 30, 32, 33
+
+UNDERSTOOD = frozenset({2, 3, 4, 5, 7, 9, 11, 12, 16, *range(21, 31), 32, 33, 34, 35, 39})
+"""Subpacket types that may be critical in a certification: RFC 9580 §5.2.3.7 without notations and regular
+expressions, which narrow what is certified in a way that is not judged here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +60,15 @@ class Signature:
     """Whether it says which containers the owner's programs can read (RFC 9580 §5.2.3.32)."""
     revokers: frozenset[str] = frozenset()
     """Fingerprints of designated revokers (RFC 9580 §5.2.3.23)."""
+    is_exportable: bool = True
+    """False: whoever made it meant it for his own key ring alone (RFC 9580 §5.2.3.19)."""
+    critical: frozenset[int] = frozenset()
+    """Types of the claims without which it must not be read (RFC 9580 §5.2.3.7)."""
+
+    @property
+    def algorithm(self) -> int:
+        """Number of the public-key algorithm that made it; of no version 3."""
+        return self.hashed[2] if self.hashed else 0
 
     @property
     def identity(self) -> bytes:
@@ -60,7 +79,16 @@ class Signature:
 
     def is_live(self, now: int) -> bool:
         """Whether it was made by now and has not expired itself (RFC 9580 §5.2.3.18)."""
-        return self.created <= now and (not self.lasts_seconds or now < self.created + self.lasts_seconds)
+        return self.created <= now and (self.lapses is None or now < self.lapses)
+
+    @property
+    def lapses(self) -> int | None:
+        """When the signature itself expires (Unix time); None: never."""
+        return self.created + self.lasts_seconds if self.lasts_seconds else None
+
+    def key_ends(self, created: int) -> int | None:
+        """When a key that was made at `created` expires according to it; None: never (RFC 9580 §5.2.3.13)."""
+        return created + self.key_lasts_seconds if self.key_lasts_seconds else None
 
     def packet(self, issuer: str) -> bytes:
         """The whole packet, with an unhashed area of ours that names `issuer` (a fingerprint)."""
@@ -83,8 +111,8 @@ def _issuer(fingerprint: str) -> bytes:
 
 
 def parse_signature(body: bytes) -> Signature | None:
-    """The signature in a packet body; None where its version is unknown or it is malformed (§5.2.5)."""
-    version = body[0] if body else 0
+    """The signature in a packet body; None where its version is unknown, it is malformed (§5.2.5) or huge."""
+    version = body[0] if len(body) <= MAX_OCTETS and body else 0
     if version == 3 and len(body) > 16:
         # Verified by nobody and good for nothing, but an old revocation must still count.
         created, issuer = int.from_bytes(body[3:7]), body[7:15].hex().upper()
@@ -109,10 +137,13 @@ _Subpackets = list[tuple[int, bytes]]
 
 
 def _signature(
-    body: bytes, claims: _Subpackets, hints: _Subpackets, hashed: bytes, tail: bytes
+    body: bytes, raw_claims: _Subpackets, raw_hints: _Subpackets, hashed: bytes, tail: bytes
 ) -> Signature | None:
+    claims, hints = _without_critical_bit(raw_claims), _without_critical_bit(raw_hints)
     last = dict(claims)  # of doubled subpackets the last one counts (RFC 9580 §5.2.3.9)
-    if len(last.get(_CREATED, b"")) != 4:  # mandatory (RFC 9580 §5.2.3.11)
+    if _CREATED not in last:  # mandatory (RFC 9580 §5.2.3.11)
+        return None
+    if any(len(last.get(kind, bytes(4))) != 4 for kind in (_CREATED, _EXPIRES, _KEY_EXPIRES)):
         return None
     embedded = next((value for kind, value in hints if kind == _EMBEDDED), b"")
     flags = last.get(_KEY_FLAGS)
@@ -130,7 +161,13 @@ def _signature(
         flags=None if flags is None else int.from_bytes(flags[:1]),
         has_features=_FEATURES in last,
         revokers=frozenset(value[2:].hex().upper() for kind, value in claims if kind == _REVOKER),
+        is_exportable=last.get(_EXPORTABLE) != b"\x00",
+        critical=frozenset(kind & ~_CRITICAL for kind, _ in raw_claims if kind & _CRITICAL),
     )
+
+
+def _without_critical_bit(subpackets: _Subpackets) -> _Subpackets:
+    return [(kind & ~_CRITICAL, value) for kind, value in subpackets]
 
 
 def _named(kind: int, value: bytes) -> str:
@@ -141,7 +178,7 @@ def _named(kind: int, value: bytes) -> str:
 
 
 def _subpackets(area: bytes) -> Iterator[tuple[int, bytes]]:
-    """Type (without the critical bit) and value of each subpacket (RFC 9580 §5.2.3.7)."""
+    """Type (with the critical bit) and value of each subpacket (RFC 9580 §5.2.3.7)."""
     offset = 0
     while offset < len(area):
         first, start = area[offset], offset + 1
@@ -153,7 +190,7 @@ def _subpackets(area: bytes) -> Iterator[tuple[int, bytes]]:
         offset = start + length
         if not length or offset > len(area):
             raise ValueError("a subpacket that does not fit its area")
-        yield area[start] & 0x7F, area[start + 1 : offset]
+        yield area[start], area[start + 1 : offset]
 
 
 def _subpacket(kind: int, value: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -16,3 +17,18 @@ def test_harden_process_leaves_no_core() -> None:
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert f"{(0, 0)} 0" == printed.stdout.strip()
+
+
+def test_harden_process_asks_for_no_backtraces() -> None:
+    """A certificate that is refused must not hold the interpreter, whatever the environment says."""
+    program = (
+        "import os; from relay.hardening import harden_process; harden_process();"
+        "print(os.environ['RUST_LIB_BACKTRACE'])"
+    )
+    environment = {**os.environ, "RUST_LIB_BACKTRACE": "1"}
+
+    printed = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
+    )
+
+    assert "0" == printed.stdout.strip()

@@ -10,7 +10,9 @@ import pytest
 
 from relay.address import parse_mailbox
 from relay.mime.packets import PUBLIC_KEY, PUBLIC_SUBKEY, USER_ID
+from relay.openpgp.assessment import primary_ends
 from relay.openpgp.judge import Judge
+from relay.openpgp.parts import Unusable, merge
 from relay.openpgp.signatures import encode
 from tests import keys
 from tests.forge import MDC_ONLY, Owner, at, raw, subpacket
@@ -266,6 +268,88 @@ def test_assess_sentence_with_an_international_address_is_ascii() -> None:
     verdict = judge(certificate(), address=parse_mailbox("bücher@example.com"))
 
     assert "has no User ID <b\\xfccher@example.com>" == verdict.sentence
+
+
+# --------------------------------------------------------------------------- when a usable verdict ends
+
+_SOON, _LATER = at(2030) - at(2025), at(2031) - at(2025)
+
+
+def _two_subkeys(first: int, second: int) -> bytes:
+    """Subkeys that last so many seconds."""
+    return b"".join(
+        OWNER.bind(OWNER.sign(0x18, OWNER.subkey(label), flags=b"\x0c", key_lasts=lasts), label=label)
+        for label, lasts in (("a", first), ("b", second))
+    )
+
+
+def _start(lasts: int) -> bytes:
+    return OWNER.start(OWNER.sign(0x13, OWNER.user_id, key_lasts=lasts))
+
+
+@pytest.mark.parametrize(("data", "expires"), [
+    (certificate(), None),
+    (certificate(binding(key_lasts=_SOON)), at(2030)),
+    (_start(_SOON) + OWNER.bind(), at(2030)),
+    (_start(_LATER) + OWNER.bind(binding(key_lasts=_SOON)), at(2030)),
+    (_start(_SOON) + OWNER.bind(binding(key_lasts=_LATER)), at(2030)),
+    (OWNER.start() + _two_subkeys(_SOON, _LATER), at(2031)),
+    (OWNER.start() + _two_subkeys(_SOON, 0), None),
+    (_start(_LATER) + _two_subkeys(_SOON, 0), at(2031)),
+    (OWNER.start() + _two_subkeys(_SOON, 30 * DAY), at(2030)),
+    (certificate(binding(lasts=_SOON)), at(2030)),
+    (OWNER.start(OWNER.sign(0x13, OWNER.user_id, lasts=_SOON)) + OWNER.bind(), at(2030)),
+    (certificate(binding(key_lasts=_SOON, genuine=False), binding()), None),
+    (certificate(binding(key_lasts=0xFFFF_FFFF)), at(2025) + 0xFFFF_FFFF),
+], ids=[
+    "never", "subkey", "primary", "subkey before primary", "primary before subkey", "later of two",
+    "one of two", "primary before one of two", "one of two is gone", "binding lapses", "User ID lapses",
+    "forged", "longest",
+])  # fmt: skip
+def test_assess_verdict_ends_when_no_subkey_is_left(data: bytes, expires: int | None) -> None:
+    """The first moment at which the primary key or the last chosen subkey has expired; None: never."""
+    moment = None if expires is None else datetime.fromtimestamp(expires, UTC)
+
+    assert moment == judge(data).expires
+
+
+def test_assess_verdict_ends_at_the_moment_that_it_names() -> None:
+    """Until then it is usable, from then on it is not."""
+    data = _start(_LATER) + _two_subkeys(_SOON, _LATER)
+    end = judge(data).expires
+    assert end is not None
+
+    assert [True, False] == [judge(data, now=now).usable for now in (end - timedelta(seconds=1), end)]
+
+
+@pytest.mark.parametrize(("name", "expires"), [
+    ("two-subkeys", None),
+    ("primary-for-mail", None),
+    ("expired-primary", None),
+])  # fmt: skip
+def test_assess_fixture_ends(name: str, expires: datetime | None) -> None:
+    """What never expires has no end, and what is unusable has none either."""
+    fixture = keys.fixture(name)
+
+    assert expires == Judge().judge([fixture.certificate], fixture.address, NOW)[0].expires
+
+
+def test_primary_ends_of_an_expired_key_is_told() -> None:
+    """For what an old key said while it lived, its end matters and is no refusal."""
+    merged = merge([_start(30 * DAY) + OWNER.bind()])
+
+    assert at(2025) + 30 * DAY == primary_ends(merged, at(2026))
+
+
+@pytest.mark.parametrize(("data", "reason"), [
+    (encode(PUBLIC_KEY, OWNER.primary) + OWNER.sign(0x20), "revoked"),
+    (OWNER.start(OWNER.sign(0x13, OWNER.user_id, genuine=False)), "no valid self-signature"),
+    (keys.certificate("rsa1024").data, "weak"),
+], ids=["revoked", "forged", "weak"])  # fmt: skip
+def test_primary_ends_of_what_is_not_believed_raises(data: bytes, reason: str) -> None:
+    """A key that may not be believed at any time has no date to give."""
+    with pytest.raises(Unusable, match=reason):
+        primary_ends(merge([data]), at(2026))
 
 
 # --------------------------------------------------------------------------- expiry of the primary key

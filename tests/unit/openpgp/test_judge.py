@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pysequoia
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from relay.address import parse_mailbox
 from relay.message import Certificate, Verdict
-from relay.mime.packets import PUBLIC_KEY, PUBLIC_SUBKEY, USER_ID, encrypted_message
+from relay.mime.packets import PUBLIC_KEY, encrypted_message
 from relay.openpgp import judge as judging
-from relay.openpgp import parts, probe
 from relay.openpgp.judge import Judge
 from relay.openpgp.signatures import encode
 from tests import keys
-from tests.forge import Owner, at, raw, subpacket
+from tests.forge import Owner, at, subpacket
 from tests.keys import FIXTURES, USABLE, Fixture
 from tests.opinions import MAILBOX, NOW, OWNER, GnuPG, binding, certificate, judge
 
@@ -275,10 +272,76 @@ def test_judge_remembers_apart_by_address_and_source() -> None:
     ]
 
 
+def test_judge_remembered_verdict_names_the_certificate_in_question() -> None:
+    """A certificate that was fetched again is the same one, and the verdict carries its new date."""
+    remembering, first = Judge(), keys.certificate("curve25519")
+    again = replace(first, fetched=NOW)
+    address = keys.fixture("curve25519").address
+
+    verdicts = [remembering.judge([one], address, NOW)[0] for one in (first, again, first)]
+
+    assert [None, NOW, None] == [verdict.certificate.fetched for verdict in verdicts]
+    assert verdicts[1] == verdicts[0]
+    assert remembering.remembers([again], address, NOW)
+
+
+def test_judge_merged_verdict_names_the_first_copy_in_question() -> None:
+    """Of several copies among others the first one speaks, remembered or not, each with its own date."""
+    names = ("several-1", "several-2", "several-1", "several-2")
+    remembering, address = Judge(), parse_mailbox("several@example.com")
+    found = [replace(keys.certificate(name), fetched=NOW + timedelta(days=i)) for i, name in enumerate(names)]
+
+    verdicts = [remembering.judge(found, address, NOW), remembering.judge(found[:], address, NOW)]
+
+    assert [found[:2], found[:2]] == [[verdict.certificate for verdict in some] for some in verdicts]
+    assert [0, 1] == [(verdict.certificate.fetched or NOW).day - NOW.day for verdict in verdicts[1]]
+
+
+@pytest.mark.parametrize(("name", "later", "remembered"), [
+    ("curve25519", 0, True),
+    ("curve25519", 86_399, True),
+    ("curve25519", 86_400, False),
+    ("curve25519", -1, True),
+    ("expired-primary", 60, True),
+])  # fmt: skip
+def test_remembers_what_was_judged_and_still_holds(name: str, later: int, remembered: bool) -> None:
+    """Only for the very same question, and only while the answer cannot have changed."""
+    remembering, found = Judge(), [keys.certificate(name)]
+    address, other = keys.fixture(name).address, keys.certificate("v6")
+    before = remembering.remembers(found, address, NOW)
+
+    remembering.judge(found, address, NOW)
+
+    assert not before
+    assert remembered == remembering.remembers(found, address, NOW + timedelta(seconds=later))
+    assert [False, False] == [
+        remembering.remembers(found, None, NOW),
+        remembering.remembers([*found, other], address, NOW),
+    ]
+
+
+def test_remembers_ends_with_the_first_date_of_any_certificate() -> None:
+    """Where one of several certificates changes, the whole answer is found anew."""
+    ending = Certificate(certificate(binding(key_lasts=_TOMORROW)), "", (), "test")
+    remembering, found = Judge(), [keys.certificate("curve25519"), ending]
+
+    remembering.judge(found, MAILBOX, NOW)
+
+    moments = [datetime.fromtimestamp(at(2025) + _TOMORROW + late, UTC) for late in (-1, 0)]
+    assert [True, False] == [remembering.remembers(found, MAILBOX, moment) for moment in moments]
+
+
+_TOMORROW = int(NOW.timestamp()) - at(2025) + DAY // 2
+
+
 def test_judge_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest answers are forgotten when there are too many, by number or by octets."""
+    """The oldest answers are forgotten when there are too many, by number or by octets.
+
+    One that needs most of the room is not remembered, and pushes out nothing.
+    """
     monkeypatch.setattr(judging, "MAX_REMEMBERED", 3)
     monkeypatch.setattr(judging, "MAX_REMEMBERED_OCTETS", 5000)
+    monkeypatch.setattr(judging, "_SHARE", 2)
     remembering = Judge()
 
     def remembered(size: int) -> int:
@@ -287,24 +350,13 @@ def test_judge_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
             remembering.judge([Certificate(data, "", (), "test")], MAILBOX, NOW)
         return len(remembering._remembered)
 
-    assert [3, 2, 1] == [remembered(size) for size in (10, 2000, 9000)]
+    assert [3, 2, 2] == [remembered(size) for size in (10, 2000, 3000)]
 
 
-# --------------------------------------------------------------------------- limits and garbage
+# --------------------------------------------------------------------------- garbage and engines
 
 
 @pytest.mark.parametrize(("data", "sentence"), [
-    (certificate() + encode(60, bytes(parts.MAX_BYTES)), f"is larger than {parts.MAX_BYTES} octets"),
-    (certificate() + encode(60, b"") * parts.MAX_PACKETS, f"has more than {parts.MAX_PACKETS} packets"),
-    (certificate() + b"".join(encode(USER_ID, b"%d" % i) for i in range(parts.MAX_USER_IDS)),
-     f"has more than {parts.MAX_USER_IDS} User IDs"),
-    (certificate() + b"".join(
-        encode(PUBLIC_SUBKEY, OWNER.subkey(created=at(2025) + i)) for i in range(1, 1 + parts.MAX_SUBKEYS)),
-     f"has more than {parts.MAX_SUBKEYS} subkeys"),
-    (certificate(*(binding(on=at(2025) + i, genuine=False) for i in range(1 + parts.MAX_SELF_SIGNATURES))),
-     f"has more than {parts.MAX_SELF_SIGNATURES} self-signatures on one part"),
-    (certificate(binding(), *(binding(on=at(2025, 2) + i, genuine=False) for i in range(80))),
-     f"needs more than {probe.MAX_VERIFICATIONS} signatures to be checked"),
     (b"", "is not an OpenPGP certificate"),
     (b"\xc6", "is damaged: it cannot be read to its end"),
     (b"-----BEGIN PGP PUBLIC KEY BLOCK-----", "is damaged: it cannot be read to its end"),
@@ -313,23 +365,12 @@ def test_judge_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     (OWNER.secret(certificate(), "mail"), "is not an OpenPGP certificate"),
     (encode(PUBLIC_KEY, b"\x04"), "is damaged: its primary key cannot be read"),
     (encode(PUBLIC_KEY, b""), "is an OpenPGP version 0 certificate, which is not supported"),
-], ids=range(14))  # fmt: skip
-def test_judge_beyond_limits_is_unusable_quickly(data: bytes, sentence: str) -> None:
-    """Floods and garbage become a verdict, in bounded time."""
-    started = time.perf_counter()
+], ids=range(8))  # fmt: skip
+def test_judge_garbage_is_unusable(data: bytes, sentence: str) -> None:
+    """Garbage becomes a verdict; floods do in `tests/fuzz/test_hostile.py`."""
     verdict = judge(data)
 
     assert (False, sentence) == (verdict.usable, verdict.sentence)
-    assert time.perf_counter() - started < 1
-
-
-def test_judge_flood_of_certifications_by_others_does_no_harm() -> None:
-    """Thousands of third-party certifications are dropped unread."""
-    name, stranger = OWNER.user_id, Owner("stranger")
-    hints = subpacket(16, bytes.fromhex(stranger.fingerprint[-16:]))
-    flood = b"".join(OWNER.sign(0x10, name, on=at(2025) + i, hints=hints, genuine=False) for i in range(5000))
-
-    assert judge(OWNER.start(OWNER.sign(0x13, name), flood) + OWNER.bind()).usable
 
 
 def test_judge_variants_of_one_signature_count_once() -> None:
@@ -337,42 +378,6 @@ def test_judge_variants_of_one_signature_count_once() -> None:
     variants = [binding(hints=subpacket(100, b"%03d" % number)) for number in range(200)]
 
     assert judge(certificate(*variants)).usable
-
-
-_HONEST = {
-    name: {subkey.fingerprint for subkey in judge_fixture(keys.fixture(name)).subkeys}
-    for name in (
-        "curve25519", "v6", "two-subkeys-one-expired", "storage-beside-mail", "grafted-subkey",
-        "expired-subkey", "storage-only", "forged-newer-binding", "forged-key-flags",
-    )
-}  # fmt: skip
-
-
-@settings(max_examples=100, deadline=None)
-@given(st.sampled_from(sorted(_HONEST)), st.data())
-def test_judge_damaged_certificates_gain_nothing(name: str, data: st.DataObject) -> None:
-    """Truncated and altered certificates never crash and never add a subkey to the honest choice."""
-    octets = bytearray(keys.certificate(name).data)
-    for _ in range(data.draw(st.integers(0, 3))):
-        octets[data.draw(st.integers(0, len(octets) - 1))] ^= 1 << data.draw(st.integers(0, 7))
-    cut = data.draw(st.integers(1, len(octets)) | st.just(len(octets)))
-
-    verdict = judge(bytes(octets[:cut]), address=keys.fixture(name).address)
-
-    assert {subkey.fingerprint for subkey in verdict.subkeys} <= _HONEST[name]
-    assert verdict.usable == bool(verdict.subkeys) == bool(verdict.reduced)
-
-
-@settings(max_examples=50, deadline=None)
-@given(st.sampled_from(sorted(_HONEST)), st.data())
-def test_judge_shuffled_packets_gain_nothing(name: str, data: st.DataObject) -> None:
-    """Packets repeated, dropped and moved never add a subkey to the honest choice."""
-    first, *others = raw(keys.certificate(name).data)
-    mixed = data.draw(st.lists(st.sampled_from(others), max_size=12))
-
-    verdict = judge(first + b"".join(mixed), address=keys.fixture(name).address)
-
-    assert {subkey.fingerprint for subkey in verdict.subkeys} <= _HONEST[name]
 
 
 @pytest.mark.parametrize(("name", "usable"), [("v6", False), ("pqc", False), ("curve25519", True)])

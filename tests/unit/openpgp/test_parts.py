@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from relay.mime.packets import PUBLIC_SUBKEY, USER_ID
-from relay.openpgp.parts import Unusable, identity, merge
-from relay.openpgp.signatures import encode
+from relay.openpgp import parts
+from relay.openpgp.parts import MAX_BYTES, MAX_PACKETS, MAX_USER_ID_OCTETS, Unusable, identity, merge
+from relay.openpgp.signatures import encode, parse_signature
 from tests.forge import Owner, raw, subpacket
 
 OWNER = Owner("owner")
@@ -18,10 +19,10 @@ def test_merge_files_each_signature_on_its_component() -> None:
     direct = OWNER.sign(0x1F)
     first, *others = raw(WHOLE)
 
-    parts = merge([first + direct + b"".join(others)])
+    merged = merge([first + direct + b"".join(others)])
 
-    [user_id], [subkey] = parts.user_ids.values(), parts.subkeys.values()
-    assert [0x1F] == [found.type for found in parts.primary.signatures.values()]
+    [user_id], [subkey] = merged.user_ids.values(), merged.subkeys.values()
+    assert [0x1F] == [found.type for found in merged.primary.signatures.values()]
     assert [0x13] == [found.type for found in user_id.signatures.values()]
     assert [0x18] == [found.type for found in subkey.signatures.values()]
 
@@ -46,9 +47,9 @@ def test_merge_drops_signatures_of_others_and_on_unknown_packets() -> None:
     theirs = OWNER.sign(0x13, OWNER.user_id, hints=stranger)
     attribute = encode(17, b"picture") + OWNER.sign(0x13, b"picture") + OWNER.sign(0x30, b"picture")
 
-    parts = merge([OWNER.start(theirs) + attribute + OWNER.bind()])
+    merged = merge([OWNER.start(theirs) + attribute + OWNER.bind()])
 
-    [user_id] = parts.user_ids.values()
+    [user_id] = merged.user_ids.values()
     assert ([], []) == (list(user_id.signatures), list(user_id.revocations))
 
 
@@ -56,17 +57,17 @@ def test_merge_misplaced_revocation_of_a_user_id_counts_for_all() -> None:
     """Appended behind the subkeys, it could mean any User ID."""
     second = encode(USER_ID, b"second")
 
-    parts = merge([OWNER.start() + second + OWNER.bind() + OWNER.sign(0x30, OWNER.user_id)])
+    merged = merge([OWNER.start() + second + OWNER.bind() + OWNER.sign(0x30, OWNER.user_id)])
 
-    assert [True, True] == [found.revoked_at is not None for found in parts.user_ids.values()]
-    assert parts.primary.revoked_at is None
+    assert [True, True] == [found.revoked_at is not None for found in merged.user_ids.values()]
+    assert merged.primary.revoked_at is None
 
 
 def test_merge_misplaced_binding_is_dropped() -> None:
     """A binding that stands on no subkey binds nothing."""
-    parts = merge([OWNER.start() + OWNER.sign(0x18, OWNER.subkey()) + encode(PUBLIC_SUBKEY, OWNER.subkey())])
+    merged = merge([OWNER.start() + OWNER.sign(0x18, OWNER.subkey()) + encode(PUBLIC_SUBKEY, OWNER.subkey())])
 
-    [subkey] = parts.subkeys.values()
+    [subkey] = merged.subkeys.values()
     assert {} == subkey.signatures
 
 
@@ -85,6 +86,70 @@ def test_merge_partial_length_is_damage() -> None:
         merge([WHOLE + partial])
 
 
+@pytest.mark.parametrize("tag", [2, 10, 13, 14])
+def test_merge_packet_without_a_length_is_damage(tag: int) -> None:
+    """It would swallow whatever follows it, a revocation for example (RFC 9580 §4.2.2)."""
+    swallowing = bytes([0x83 | tag << 2]) + OWNER.sign(0x20)
+
+    with pytest.raises(Unusable, match="damaged"):
+        merge([WHOLE + swallowing])
+
+
+@pytest.mark.parametrize("tag", [1, 3, 4, 8, 9, 11, 18, 20, 22, 39])
+def test_merge_packet_that_must_not_be_ignored_is_damage(tag: int) -> None:
+    """Parts of messages and unknown critical packets make the whole unreadable (RFC 9580 §4.3)."""
+    with pytest.raises(Unusable, match=f"holds a packet of type {tag}"):
+        merge([WHOLE + encode(tag, bytes(20))])
+
+
+@pytest.mark.parametrize("tag", [10, 12, 17, 21, 40, 60, 63])
+def test_merge_packet_that_may_be_ignored_is(tag: int) -> None:
+    """Markers, trust, padding, pictures, unknown and private packets do no harm."""
+    assert 1 == len(merge([WHOLE + encode(tag, bytes(20))]).subkeys)
+
+
+@pytest.mark.parametrize("filling", [b"\xca\x00", b"\xfc\x00"], ids=["markers", "private packets"])
+def test_merge_too_many_packets_hide_nothing(filling: bytes) -> None:
+    """A revocation behind thousands of packets that say nothing is not overlooked: the whole is refused."""
+    with pytest.raises(Unusable, match="packets"):
+        merge([WHOLE + filling * MAX_PACKETS + OWNER.sign(0x20)])
+
+
+def test_merge_limits_count_each_copy_and_all_of_them() -> None:
+    """One copy may be large, and several together larger."""
+    copies = [WHOLE + encode(60, bytes(MAX_BYTES - len(WHOLE) - 16) + bytes([number])) for number in range(5)]
+
+    assert 1 == len(merge(copies[:4]).subkeys)
+    with pytest.raises(Unusable, match="together larger"):
+        merge(copies)
+    with pytest.raises(Unusable, match="is larger"):
+        merge([WHOLE + encode(60, bytes(MAX_BYTES))])
+
+
+def test_merge_huge_user_id_is_skipped_with_its_signatures() -> None:
+    """GnuPG does not know it either; what stands on it says nothing."""
+    huge = encode(USER_ID, bytes(MAX_USER_ID_OCTETS + 1)) + OWNER.sign(0x13, b"?", key_lasts=9)
+
+    [user_id] = merge([OWNER.start() + huge + OWNER.bind()]).user_ids.values()
+
+    assert (OWNER.user_id, [0]) == (
+        user_id.body,
+        [found.key_lasts_seconds for found in user_id.signatures.values()],
+    )
+
+
+def test_merge_certifications_of_others_are_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thousands of them cost nothing: only what may be the owner's is taken apart."""
+    read: list[bytes] = []
+    monkeypatch.setattr(parts, "parse_signature", lambda body: read.append(body) or parse_signature(body))
+    other = Owner("other")
+    flood = other.sign(0x10, OWNER.user_id, subject=OWNER.primary) * 1000
+
+    merge([OWNER.start(OWNER.sign(0x13, OWNER.user_id), flood) + OWNER.bind()])
+
+    assert 2 == len(read)
+
+
 def test_identity_is_that_of_the_primary_key() -> None:
     """Copies share it, whatever else they hold; different certificates do not."""
     other = Owner("other")
@@ -92,3 +157,10 @@ def test_identity_is_that_of_the_primary_key() -> None:
     assert identity(WHOLE) == identity(OWNER.start()) == identity(WHOLE[:-1])
     assert identity(WHOLE) != identity(other.start())
     assert b"rubbish" == identity(b"rubbish")
+
+
+def test_identity_is_not_searched_for_without_end() -> None:
+    """Millions of markers in front of the key are not walked through."""
+    markers = b"\xca\x00" * (MAX_PACKETS + 1)
+
+    assert markers + WHOLE == identity(markers + WHOLE)

@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.mime.packets import walk
-from relay.openpgp.signatures import Signature, parse_signature
-from tests.forge import MDC_ONLY, Owner, at, subpacket
+from relay.openpgp.signatures import MAX_OCTETS, Signature, parse_signature
+from tests.forge import MDC_ONLY, Owner, Owner6, at, subpacket
 
-OWNER = Owner("owner")
+OWNER, OWNER6 = Owner("owner"), Owner6("owner")
 MONTH = 30 * 86400
 
 
@@ -79,6 +79,54 @@ def test_parse_signature_variants_have_one_identity() -> None:
 def test_parse_signature_last_of_doubled_subpackets_counts() -> None:
     """RFC 9580 §5.2.3.9."""
     assert parsed(binding(claims=subpacket(27, b"\x0c"), flags=b"\x08")).flags == 8
+
+
+@pytest.mark.parametrize("kind", [2, 3, 9])
+@pytest.mark.parametrize("octets", [0, 3, 5, 9])
+def test_parse_signature_time_of_another_length_is_none(kind: int, octets: int) -> None:
+    """Times have four octets (RFC 9580 §3.5); others would name moments that no calendar has."""
+    [found] = walk(binding(claims=subpacket(kind, b"\xff" * octets)))
+
+    assert parse_signature(found.head) is None
+
+
+def test_parse_signature_of_a_huge_packet_is_none() -> None:
+    """A version 6 signature may state any length; what no program makes is not taken apart."""
+    [found] = walk(OWNER6.sign(0x18, OWNER6.subkey, claims=subpacket(100, bytes(99)) * 700))
+
+    assert len(found.head) > MAX_OCTETS
+    assert parse_signature(found.head) is None
+
+
+@pytest.mark.parametrize(("value", "exportable"), [(b"\x00", False), (b"\x01", True), (None, True)])
+def test_parse_signature_says_whether_it_may_leave(value: bytes | None, exportable: bool) -> None:
+    """A local certification says so (RFC 9580 §5.2.3.19)."""
+    claims = b"" if value is None else subpacket(4, value)
+
+    assert exportable == parsed(binding(claims=claims)).is_exportable
+
+
+def test_parse_signature_names_what_must_be_understood() -> None:
+    """Critical subpackets are told apart, and read like others (RFC 9580 §5.2.3.7)."""
+    found = parsed(
+        binding(claims=subpacket(0x80 | 27, b"\x04") + subpacket(100, b"") + subpacket(0x80 | 101, b""))
+    )
+
+    assert ({27, 101}, 4) == (found.critical, found.flags)
+
+
+def test_parse_signature_names_its_algorithm() -> None:
+    """22 is EdDSA in its legacy form."""
+    assert 22 == parsed(binding()).algorithm
+
+
+@pytest.mark.parametrize(("lasts", "ends"), [(0, None), (9, 9)])
+def test_lapses_and_key_ends_are_moments_or_never(lasts: int, ends: int | None) -> None:
+    """A duration of 0 means for ever, for the signature and for the key (RFC 9580 §5.2.3.13)."""
+    found = parsed(binding(on=at(2025, 3), lasts=lasts, key_lasts=lasts))
+
+    assert ends == (None if found.lapses is None else found.lapses - at(2025, 3))
+    assert ends == found.key_ends(0)
 
 
 def test_parse_signature_version_3_names_its_issuer() -> None:
