@@ -10,14 +10,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from relay.errors import (
+    KeyChangeHeld,
+    KeyChangeRefused,
     KeyLookupFailed,
     KeyLookupGaveUp,
     KeyMissing,
     KeyUnusable,
     MixedRefused,
+    PinnedKeyMissing,
     RelayError,
 )
-from relay.message import Address, Admission, Encrypt, Lookup, LookupResult, Mixed, Rule
+from relay.message import Address, Admission, Encrypt, Lookup, LookupResult, Mixed, PinConflict, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +38,13 @@ def refusal_at_rcpt(recipient: Address, rule: Rule, lookup: Lookup | None) -> Re
     an unavailable source does not wait: nobody could tell whether it did so for the right key.
     """
     refusal = refusal_of(recipient, rule, lookup)
-    if rule.accept_encrypted and isinstance(refusal, KeyMissing | KeyUnusable):
+    if rule.accept_encrypted and isinstance(refusal, _HEALED_BY_THE_CLIENT):
         return None
     return refusal
+
+
+_HEALED_BY_THE_CLIENT = (KeyMissing, KeyUnusable, PinnedKeyMissing, KeyChangeHeld, KeyChangeRefused)
+"""What does not matter if the client itself has encrypted the message: no key of ours is needed then."""
 
 
 def refusal_of(recipient: Address, rule: Rule, lookup: Lookup | None) -> RelayError | None:
@@ -66,14 +73,27 @@ def _unavailable(recipient: Address, rule: Rule, lookup: Lookup) -> RelayError:
 
 
 def _unusable(recipient: Address, rule: Rule, lookup: Lookup) -> RelayError | None:
-    if rule.encrypt is Encrypt.WHEN_POSSIBLE and rule.release_unusable:
+    """Where a key was used before, nothing is released: its replacement by garbage must not lead there."""
+    if lookup.conflict and lookup.pin:
+        return _conflict(recipient, rule, lookup, lookup.pin.fingerprint, lookup.pin.source)
+    if rule.encrypt is Encrypt.WHEN_POSSIBLE and rule.release_unusable and lookup.pin is None:
         return None
     return KeyUnusable(recipient=recipient, verdict=lookup.sentence, rule=rule.name)
 
 
+def _conflict(recipient: Address, rule: Rule, lookup: Lookup, pinned: str, source: str) -> RelayError:
+    match lookup.conflict:
+        case PinConflict.HELD:
+            return KeyChangeHeld(recipient=recipient, fingerprint=lookup.contender)
+        case PinConflict.REFUSED:
+            return KeyChangeRefused(recipient=recipient, fingerprint=lookup.contender, rule=rule.name)
+        case _:
+            return PinnedKeyMissing(recipient=recipient, fingerprint=pinned, source=source)
+
+
 def _none(recipient: Address, rule: Rule, lookup: Lookup) -> RelayError | None:
     """Only a source that was asked can have answered none; nobody's silence releases anything."""
-    if rule.encrypt is Encrypt.WHEN_POSSIBLE and lookup.answers:
+    if rule.encrypt is Encrypt.WHEN_POSSIBLE and lookup.answers and lookup.pin is None:
         return None
     return KeyMissing(recipient=recipient, rule=rule.name)
 
