@@ -77,6 +77,10 @@ class Conversation:
         """Admits one recipient; raises RelayError for it alone."""
         await self._open().admit(recipient)
 
+    def foresee(self, recipients: Iterable[Address]) -> None:
+        """The client has sent RCPT for these as well, and they are next: what takes long may begin."""
+        self._open().foresee(recipients)
+
     def turned_away(self, recipient: Address | None) -> None:
         """The edge refused this recipient (None: who can tell?) before its rule was looked at."""
         self._open().turned_away(recipient)
@@ -95,6 +99,7 @@ class Conversation:
             earlier = await delivery.begin(key)
             await transaction.relay(content, earlier)
             delivery.succeeded(admission.recipient for admission in transaction.admissions)
+            await transaction.learn()  # not before: cancelled there, the success would be forgotten
         except RelayError as refusal:
             if isinstance(refusal, DeliveryIncomplete):
                 delivery.incomplete(refusal.delivered)

@@ -1,28 +1,93 @@
-"""Finds the certificates of one recipient: asks every source of the rule, judges, chooses.
+"""Finds the certificates of one recipient: asks the sources of the rule, judges, chooses.
 
-All sources are asked even after a usable certificate was found, because a revocation in any of them counts.
-For the same reason one unavailable source makes the whole lookup unavailable: an outage must not change
-whether, or with which key, a message is encrypted.
+The sources are asked in the order of the rule. One that cannot be asked stops the search: an outage must not
+change whether, or with which key, a message is encrypted. Once there is a usable certificate, nobody outside
+of this machine is asked any more (it would learn who is written to, and its outages would stop mail that
+does not need it); what such a source has said before still counts, because it may hold a revocation.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from relay.errors import KeySourceUnavailable
-from relay.message import Address, Answer, Certificate, Lookup, LookupResult, Rule, Verdict
+from relay.errors import KeySourceDistrusted, KeySourceUnavailable
+from relay.message import (
+    Address,
+    Answer,
+    Certificate,
+    Lookup,
+    LookupResult,
+    Rule,
+    Verdict,
+)
+from relay.remembered import Trust
 
 if TYPE_CHECKING:
-    from relay.seams import Clock, KeyJudge, KeySource
+    from relay.pins import Pins
+    from relay.seams import CachedSource, Clock, KeyJudge, KeySource
 
 _MAX_FAILING = 10_000
 """Addresses whose outage is remembered; past that the oldest is forgotten, which only defers it longer."""
 
 _MAX_GAP_SECONDS = 8 * 3600.0
 """Programs that keep a message try again more often. A failure after a longer silence is another outage."""
+
+LOOKUP_SECONDS = 8.0
+"""Default for all lookups of one message, so that the client is answered in time (RFC 6409 §5.3)."""
+
+_LARGE_BYTES = 32 * 1024
+"""Judging more than this would hold up the event loop."""
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A key source with what the configuration says about it."""
+
+    source: KeySource
+    trust: Trust = Trust.MANUAL
+    cached: CachedSource | None = None
+    """The same source, where it lies outside of this machine; None for local files."""
+    failure_is_none: bool = False
+    """`unreachable_means: none`."""
+
+
+@dataclass(slots=True)
+class _Search:
+    """One lookup under way."""
+
+    recipient: Address
+    rule: Rule
+    ends: float
+    """On the monotonic clock."""
+    explaining: bool
+    answers: list[Answer] = field(default_factory=list)
+    found: list[Certificate] = field(default_factory=list)
+    trusts: dict[str, Trust] = field(default_factory=dict)
+    """By fingerprint: the same certificate in a better source is as good as that source."""
+
+    def add(self, certificates: list[Certificate], trust: Trust) -> None:
+        """What a source gave."""
+        self.found.extend(certificates)
+        for certificate in certificates:
+            known = self.trusts.get(certificate.fingerprint, trust)
+            self.trusts[certificate.fingerprint] = max(known, trust)
+
+    def reopen(self, name: str) -> None:
+        """Takes back what a source had said before, but for its copies of certificates that others gave."""
+        others = {certificate.fingerprint for certificate in self.found if certificate.source != name}
+        self.found = [
+            certificate
+            for certificate in self.found
+            if certificate.source != name or certificate.fingerprint in others
+        ]
+        self.answers = [answer for answer in self.answers if answer.source != name]
 
 
 class KeyFinder:
@@ -32,77 +97,229 @@ class KeyFinder:
         sources: every configured source by its name.
         judge: decides which certificates may be used.
         failing_since: shared between reloads, so that a reload does not restart the patience of a rule.
+        pins: which keys were used before; None where no source lies outside of this machine.
     """
 
     def __init__(
         self,
-        sources: Mapping[str, KeySource],
+        sources: Mapping[str, Listed],
         judge: KeyJudge,
         clock: Clock,
         failing_since: OrderedDict[str, tuple[float, float]] | None = None,
+        pins: Pins | None = None,
     ) -> None:
         self._sources = sources
         self._judge = judge
         self._clock = clock
+        self._pins = pins
         self.failing_since = (
             OrderedDict[str, tuple[float, float]]() if failing_since is None else failing_since
         )
         """The first and the last failure of an outage, by `Address.key`."""
 
-    async def find(self, recipient: Address, rule: Rule) -> Lookup:
-        """Asks the sources of `rule` in their order. Never raises for a source that is down."""
-        answers: list[Answer] = []
-        found: list[Certificate] = []
-        for name in rule.keys:
-            try:
-                certificates = await self._ask(name, recipient, rule)
-            except KeySourceUnavailable as exc:
-                answers.append(Answer(name, failure=str(exc) or "unavailable"))
-                return self._unavailable(recipient, found, answers)
-            answers.append(Answer(name, found=len(certificates)))
-            found.extend(certificates)
+    async def find(
+        self, recipient: Address, rule: Rule, *, seconds: float = LOOKUP_SECONDS, explaining: bool = False
+    ) -> Lookup:
+        """Asks the sources of `rule` in their order. Never raises for a source that is down.
+
+        Args:
+            seconds: how long it may take; a source that has not answered by then is unavailable.
+            explaining: nothing is used, so nothing is pinned; answers tell when their source was asked.
+        """
+        search = _Search(recipient, rule, self._clock.monotonic() + seconds, explaining)
+        try:
+            for name in rule.keys:
+                await self._ask(name, search)
+            lookup = await self._judged(search)
+            for name in _unasked(search, lookup):
+                search.reopen(name)
+                await self._ask(name, search)
+                lookup = await self._judged(search)
+            if self._pins and not rule.certificates and not self._is_local(lookup):
+                lookup = await self._in_time(search, self._pins.weigh(recipient, rule, lookup, explaining))
+        except KeySourceUnavailable as exc:
+            return self._unavailable(search, str(exc))
         self.failing_since.pop(recipient.key, None)
-        return self._judged(recipient, rule, found, answers)
+        return lookup
 
-    async def _ask(self, name: str, recipient: Address, rule: Rule) -> list[Certificate]:
-        source = self._sources.get(name)
-        if source is None:  # `relay check` refuses dangling names; a reload must not turn one into "none"
+    def _is_local(self, lookup: Lookup) -> bool:
+        """Whether the chosen certificates are the administrator's own, for which nothing is pinned."""
+        names = {verdict.certificate.source for verdict in lookup.chosen}
+        return bool(names) and all(self._sources[name].cached is None for name in names)
+
+    # ------------------------------------------------------------------------- asking
+
+    async def _ask(self, name: str, search: _Search) -> None:
+        """Adds what one source says. Raises KeySourceUnavailable, with the answer that says so added."""
+        listed = self._sources.get(name)
+        if listed is None:  # `relay check` refuses dangling names; a reload must not turn one into "none"
+            search.answers.append(Answer(name, failure=f"no source is named {name}"))
             raise KeySourceUnavailable(f"no source is named {name}")
-        if not rule.certificates:
-            return await source.find(recipient)
-        found = [await source.find_fingerprint(fingerprint) for fingerprint in rule.certificates]
-        return [certificate for certificates in found for certificate in certificates]
-
-    def _unavailable(self, recipient: Address, found: list[Certificate], answers: list[Answer]) -> Lookup:
-        now = self._clock.monotonic()
-        since, last = self.failing_since.pop(recipient.key, (now, now))
-        if now - last > _MAX_GAP_SECONDS:
-            since = now
-        self.failing_since[recipient.key] = since, now
-        if len(self.failing_since) > _MAX_FAILING:
-            self.failing_since.popitem(last=False)
-        verdicts = tuple(Verdict(certificate, False, "was not judged") for certificate in found)
-        return Lookup(
-            LookupResult.UNAVAILABLE,
-            verdicts=verdicts,
-            answers=tuple(answers),
-            failing_seconds=now - since,
+        began = self._clock.monotonic()
+        asks = listed.cached is None or not await self._is_settled(search)
+        answer = Answer(name, asked=asks)
+        try:
+            certificates = await self._in_time(search, self._certificates(listed, search, asks=asks))
+        except KeySourceUnavailable as exc:
+            failure = str(exc) or "unavailable"
+            if not await self._is_waived(listed, search, exc):
+                search.answers.append(replace(answer, failure=failure, seconds=self._since(began)))
+                raise
+            certificates, answer = [], replace(answer, waived=failure)
+        search.add(certificates, listed.trust)
+        search.answers.append(
+            replace(
+                answer,
+                found=len(certificates),
+                seconds=self._since(began),
+                asked_at=await self._asked_at(listed, search),
+            )
         )
 
-    def _judged(
-        self, recipient: Address, rule: Rule, found: list[Certificate], answers: list[Answer]
-    ) -> Lookup:
-        address = None if rule.certificates else recipient
-        verdicts = tuple(self._judge.judge(found, address, self._clock.now())) if found else ()
+    def _since(self, began: float) -> float:
+        return self._clock.monotonic() - began
+
+    async def _is_settled(self, search: _Search) -> bool:
+        """Whether the sources so far are enough, so that nobody outside of this machine has to be asked."""
+        if not search.found:
+            return False
+        verdicts = await self._verdicts(search)
+        usable = {verdict.certificate.fingerprint for verdict in verdicts if verdict.usable}
+        return bool(usable) and usable.issuperset(search.rule.certificates)
+
+    async def _certificates(self, listed: Listed, search: _Search, *, asks: bool) -> list[Certificate]:
+        wanted = search.rule.certificates
+        if wanted and not asks:
+            return []
+        if wanted:
+            found = [await listed.source.find_fingerprint(fingerprint) for fingerprint in wanted]
+            return [certificate for certificates in found for certificate in certificates]
+        if listed.cached and not asks:
+            return await listed.cached.recall(search.recipient)
+        return await listed.source.find(search.recipient)
+
+    async def _is_waived(self, listed: Listed, search: _Search, failure: KeySourceUnavailable) -> bool:
+        """`unreachable_means: none`, for addresses never seen with a key. Raises KeySourceUnavailable."""
+        if not listed.failure_is_none or isinstance(failure, KeySourceDistrusted) or self._pins is None:
+            return False
+        return not await self._pins.was_seen(search.recipient)
+
+    async def _asked_at(self, listed: Listed, search: _Search) -> datetime | None:
+        if not search.explaining or listed.cached is None:
+            return None
+        return await listed.cached.asked_at(search.recipient)
+
+    async def _in_time(self, search: _Search, work: Awaitable[_T]) -> _T:
+        try:
+            async with asyncio.timeout(max(search.ends - self._clock.monotonic(), 0.0)):
+                return await work
+        except TimeoutError as exc:
+            raise KeySourceUnavailable("no answer in the time that a message may take") from exc
+
+    def _unavailable(self, search: _Search, failure: str) -> Lookup:
+        now = self._clock.monotonic()
+        since, last = self.failing_since.pop(search.recipient.key, (now, now))
+        if now - last > _MAX_GAP_SECONDS:
+            since = now
+        self.failing_since[search.recipient.key] = since, now
+        if len(self.failing_since) > _MAX_FAILING:
+            self.failing_since.popitem(last=False)
+        if not any(answer.failure for answer in search.answers):
+            search.answers.append(Answer("store", failure=failure or "unavailable"))
+        return Lookup(
+            LookupResult.UNAVAILABLE,
+            verdicts=tuple(Verdict(certificate, False, "was not judged") for certificate in search.found),
+            answers=tuple(search.answers),
+            failing_seconds=now - since,
+            trusts=search.trusts,
+        )
+
+    # ------------------------------------------------------------------------- judging
+
+    async def _verdicts(self, search: _Search) -> tuple[Verdict, ...]:
+        address = None if search.rule.certificates else search.recipient
+        verdicts = await judge_aside(self._judge, search.found, address, self._clock.now())
+        return tuple(_trusted(search, verdict) for verdict in verdicts)
+
+    async def _judged(self, search: _Search) -> Lookup:
+        rule = search.rule
+        verdicts = await self._verdicts(search) if search.found else ()
         if rule.certificates:
-            return _by_hand(rule, verdicts, tuple(answers))
-        if not verdicts:
-            return Lookup(LookupResult.NONE, answers=tuple(answers))
-        usable = [verdict for verdict in verdicts if verdict.usable]
-        if not usable:
-            return Lookup(LookupResult.UNUSABLE, verdicts=verdicts, answers=tuple(answers))
-        best = min(usable, key=lambda verdict: _preference(rule, verdict))
-        return Lookup(LookupResult.USABLE, (best,), verdicts, tuple(answers))
+            lookup = _by_hand(rule, verdicts)
+        elif not verdicts:
+            lookup = Lookup(LookupResult.NONE)
+        else:
+            usable = [verdict for verdict in verdicts if verdict.usable]
+            best = tuple(sorted(usable, key=lambda verdict: _preference(rule, verdict))[:1])
+            lookup = Lookup(LookupResult.USABLE if best else LookupResult.UNUSABLE, best, verdicts)
+        return replace(lookup, answers=tuple(search.answers), trusts=search.trusts)
+
+
+class MessageLookups:
+    """The key lookups of one message: those that are known in time run side by side, all within one time.
+
+    Args:
+        seconds: how long the client waits for them, all together.
+    """
+
+    def __init__(self, finder: KeyFinder, clock: Clock, seconds: float) -> None:
+        self._finder = finder
+        self._clock = clock
+        self._seconds = seconds
+        self._begun: dict[Address, asyncio.Task[Lookup]] = {}
+        self.waited_seconds = 0.0
+        """How long the client has waited so far."""
+
+    def begin(self, recipient: Address, rule: Rule) -> None:
+        """Starts a lookup that will be asked for."""
+        if recipient not in self._begun:
+            # Not a TaskGroup: each is awaited by its own `find`, and `end` ends those that never come.
+            self._begun[recipient] = asyncio.create_task(self._find(recipient, rule))
+
+    async def find(self, recipient: Address, rule: Rule) -> Lookup:
+        """What `KeyFinder.find` says, in the time that is left."""
+        began = self._clock.monotonic()
+        lookup = await (self._begun.pop(recipient, None) or self._find(recipient, rule))
+        self.waited_seconds += self._clock.monotonic() - began
+        return lookup
+
+    async def find_again(self, wanted: Mapping[Address, Rule]) -> dict[Address, Lookup]:
+        """Looks all of them up anew, side by side, with the whole time."""
+        self.waited_seconds = 0.0
+        found = await asyncio.gather(*(self._find(recipient, rule) for recipient, rule in wanted.items()))
+        return dict(zip(wanted, found, strict=True))
+
+    async def _find(self, recipient: Address, rule: Rule) -> Lookup:
+        left = max(self._seconds - self.waited_seconds, 0.0)
+        return await self._finder.find(recipient, rule, seconds=left)
+
+    async def end(self) -> None:
+        """Ends the lookups that nobody waits for; never raises."""
+        for lookup in self._begun.values():
+            lookup.cancel()
+        await asyncio.gather(*self._begun.values(), return_exceptions=True)
+        self._begun.clear()
+
+
+async def judge_aside(
+    judge: KeyJudge, certificates: list[Certificate], address: Address | None, now: datetime
+) -> list[Verdict]:
+    """The verdicts; what strangers made to be slow is judged in a thread."""
+    is_large = sum(len(certificate.data) for certificate in certificates) > _LARGE_BYTES
+    is_foreign = any(certificate.fetched for certificate in certificates)
+    if (is_large or is_foreign) and not judge.remembers(certificates, address, now):
+        return await asyncio.to_thread(judge.judge, certificates, address, now)
+    return judge.judge(certificates, address, now)
+
+
+def _trusted(search: _Search, verdict: Verdict) -> Verdict:
+    """Not usable where the rule demands a better source; not "no key" either."""
+    demanded = search.rule.min_trust
+    trust = search.trusts[verdict.certificate.fingerprint]
+    if not verdict.usable or trust >= demanded:
+        return verdict
+    sentence = f"comes from a source of trust {trust.word}, where {demanded.word} is demanded"
+    return replace(verdict, usable=False, sentence=sentence, subkeys=(), reduced=b"")
 
 
 def _preference(rule: Rule, verdict: Verdict) -> tuple[int, float, str]:
@@ -111,7 +328,14 @@ def _preference(rule: Rule, verdict: Verdict) -> tuple[int, float, str]:
     return rule.keys.index(verdict.certificate.source), -created.timestamp(), verdict.certificate.fingerprint
 
 
-def _by_hand(rule: Rule, verdicts: tuple[Verdict, ...], answers: tuple[Answer, ...]) -> Lookup:
+def _unasked(search: _Search, lookup: Lookup) -> list[str]:
+    """Sources that had no need to be asked, where what they once said made the need: a revocation."""
+    unasked = [answer.source for answer in search.answers if not answer.asked]
+    chosen = {verdict.certificate.source for verdict in lookup.chosen}
+    return unasked if not chosen or not chosen.isdisjoint(unasked) else []
+
+
+def _by_hand(rule: Rule, verdicts: tuple[Verdict, ...]) -> Lookup:
     """Every certificate that the admin named must be there and usable; a missing one is never "no key"."""
     known = {verdict.certificate.fingerprint for verdict in verdicts}
     missing = tuple(
@@ -121,5 +345,5 @@ def _by_hand(rule: Rule, verdicts: tuple[Verdict, ...], answers: tuple[Answer, .
     )
     everything = verdicts + missing
     if all(verdict.usable for verdict in everything):
-        return Lookup(LookupResult.USABLE, everything, everything, answers)
-    return Lookup(LookupResult.UNUSABLE, verdicts=everything, answers=answers)
+        return Lookup(LookupResult.USABLE, everything, everything)
+    return Lookup(LookupResult.UNUSABLE, verdicts=everything)

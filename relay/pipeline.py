@@ -17,11 +17,13 @@ from relay import decision, senders
 from relay.address import has_routing
 from relay.errors import BadAddress, DeliveryIncomplete, NotEncryptedForRecipient, RelayError
 from relay.forward import Forwarded, Forwarder
+from relay.lookup import LOOKUP_SECONDS, MessageLookups
 from relay.message import (
     Address,
     Admission,
     Client,
     Encrypt,
+    KeyChange,
     Lookup,
     MailOptions,
     Outgoing,
@@ -29,16 +31,39 @@ from relay.message import (
     Sealed,
     Verdict,
 )
-from relay.mime import authors, checks, complete, copies, detect, dsn, headers, pgpmime, selfcheck, trace
+from relay.mime import (
+    authors,
+    autocrypt,
+    checks,
+    complete,
+    copies,
+    detect,
+    dsn,
+    headers,
+    pgpmime,
+    selfcheck,
+    trace,
+)
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from relay.budget import Budget
     from relay.lookup import KeyFinder
     from relay.mime.headers import Message
     from relay.mime.packets import EncryptedMessage
     from relay.outcomes import Outcomes
     from relay.policy import Policy
-    from relay.seams import Authenticator, Clock, Engine, HopSession, HopTransaction, Journal, NextHop
+    from relay.seams import (
+        Authenticator,
+        Clock,
+        Engine,
+        HopSession,
+        HopTransaction,
+        Journal,
+        KeyLearner,
+        NextHop,
+    )
 
 _ADDRESS_WORK = 64
 """Reading address fields takes about that many times as long, octet for octet, as slicing the message."""
@@ -65,6 +90,10 @@ class Parts:
     authenticator: Authenticator
     connections_per_message: int = 1
     """Copies of one message that may be on their way to the next hop side by side."""
+    learner: KeyLearner | None = None
+    """None where no source learns keys from messages."""
+    lookup_seconds: float = LOOKUP_SECONDS
+    """How long a client waits for the key lookups of one message, all together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +125,14 @@ class Transaction:
     """Refused recipients whose rule forbids clear copies of this message to anybody."""
     looked_up: float = 0.0
     """When the first of the admissions was made, on the monotonic clock."""
+    lesson: tuple[autocrypt.Header, datetime | None, KeyChange] | None = None
+    """The author's key that the message brings, its date, and what the rule says of another key."""
+    lookups: MessageLookups = field(init=False)
     named: frozenset[str] = frozenset()
     """`Address.key` of everybody in To and Cc; read once, because a long field takes seconds."""
+
+    def __post_init__(self) -> None:
+        self.lookups = MessageLookups(self.parts.finder, self.ground.clock, self.parts.lookup_seconds)
 
     # ----------------------------------------------------------------------- admit
 
@@ -132,25 +167,32 @@ class Transaction:
         if not self.strict_refusals and decision.forbids_clear(self._rule_for(meant)):
             self.strict_refusals.append(meant)  # one is enough, and clients may repeat RCPT for ever
 
+    def foresee(self, recipients: Iterable[Address]) -> None:
+        """Begins the lookups of recipients whose RCPT commands wait in line, to run side by side."""
+        for recipient in recipients:
+            rule = self._rule_for(recipient)
+            if rule.encrypt is not Encrypt.NEVER and (rule.allow_routing or not has_routing(recipient)):
+                self.lookups.begin(recipient, rule)
+
     async def _look_up(self, recipient: Address, rule: Rule) -> Lookup | None:
         """The keys of the recipient; raises what no content can heal."""
         if has_routing(recipient) and not rule.allow_routing:
             raise BadAddress(address=recipient)
         if rule.encrypt is Encrypt.NEVER:
             return None
-        lookup = await self.parts.finder.find(recipient, rule)
-        refusal = decision.refusal_at_rcpt(recipient, rule, lookup)
-        if refusal:
-            raise refusal
-        return lookup
+        return _accepted(recipient, rule, await self.lookups.find(recipient, rule))
 
     async def _look_up_again(self) -> None:
         """Keys that expired, were revoked or removed while the message arrived; raises the refusal."""
-        if self.ground.clock.monotonic() - self.looked_up > _KEYS_ARE_FRESH_SECONDS:
-            self.admissions = [
-                replace(entry, lookup=await self._look_up(entry.recipient, entry.rule))
-                for entry in self.admissions
-            ]
+        if self.ground.clock.monotonic() - self.looked_up <= _KEYS_ARE_FRESH_SECONDS:
+            return
+        found = await self.lookups.find_again(
+            {entry.recipient: entry.rule for entry in self.admissions if entry.lookup}
+        )
+        self.admissions = [
+            replace(entry, lookup=_accepted(entry.recipient, entry.rule, found.get(entry.recipient)))
+            for entry in self.admissions
+        ]
 
     # ----------------------------------------------------------------------- relay
 
@@ -165,6 +207,7 @@ class Transaction:
             RelayError: the client keeps the message; `DeliveryIncomplete` if some recipients have it.
         """
         message = await aside(len(content), self._examined, content)
+        self.lesson = self._lesson(message)
         await self._look_up_again()
         header_bytes = len(content) - len(message.body)
         self.named = await aside(header_bytes * _ADDRESS_WORK, authors.recipients_named, message)
@@ -184,6 +227,13 @@ class Transaction:
         if login and login.senders is not None:
             senders.check_authors(login, authors.author(message))
         return complete.complete(message, message_id=self._message_id(), date=self._date())
+
+    def _lesson(self, message: Message) -> tuple[autocrypt.Header, datetime | None, KeyChange] | None:
+        header = autocrypt.taught(message, self.client.login) if self.parts.learner else None
+        if header is None:
+            return None
+        rule = self.parts.policy.rule_for(None, header.addr)
+        return header, autocrypt.sent_at(message), rule.key_change
 
     async def _plan(self, message: Message, delivered: frozenset[str]) -> list[copies.Share]:
         """Who shares a copy, and how each copy leaves."""
@@ -328,8 +378,14 @@ class Transaction:
             at_once=self.parts.connections_per_message,
         )
 
+    async def learn(self) -> None:
+        """Keeps what the message taught, after it was sent; never raises."""
+        if self.parts.learner and self.lesson:
+            await self.parts.learner.hear(*self.lesson, id=self.id)
+
     async def end(self) -> None:
         """Gives the next hop's transaction back, however this one ended; never raises."""
+        await self.lookups.end()
         await self.front.abandon()
 
     # ----------------------------------------------------------------------- explain
@@ -357,6 +413,14 @@ class Transaction:
             error=type(refusal).__name__,
             detail=refusal.detail,
         )
+
+
+def _accepted(recipient: Address, rule: Rule, lookup: Lookup | None) -> Lookup | None:
+    """The lookup, or raises what its result means under the rule."""
+    refusal = decision.refusal_at_rcpt(recipient, rule, lookup)
+    if refusal:
+        raise refusal
+    return lookup
 
 
 def _distinct(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:

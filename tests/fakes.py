@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import ssl
 from base64 import b64decode
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from enum import Enum
 
-from relay.errors import LoginRefused
-from relay.message import Address, Client, Login, MailOptions, Offers, Outgoing
+from relay.errors import LoginRefused, StoreUnavailable
+from relay.message import (
+    Address,
+    Client,
+    Login,
+    MailOptions,
+    Offers,
+    Outgoing,
+)
+from relay.remembered import PendingKey, PendingState, Pin
 
 
 class FixedClock:
@@ -46,6 +54,67 @@ class ListJournal:
 
     def names(self) -> list[str]:
         return [name for name, _ in self.events]
+
+
+class PinsInMemory:
+    """A `relay.seams.PinBook` that forgets everything at the end, and can be taken down."""
+
+    def __init__(self) -> None:
+        self.pins: dict[str, Pin] = {}
+        self.keys: dict[tuple[str, str], PendingKey] = {}
+        self.seen: set[str] = set()
+        self.down = False
+        self.reads = 0
+        """How often a pin was asked for."""
+
+    def _check(self) -> None:
+        if self.down:
+            raise StoreUnavailable("the store is down")
+
+    async def pin_of(self, address_key: str) -> Pin | None:
+        self._check()
+        self.reads += 1
+        return self.pins.get(address_key)
+
+    async def pin_first(self, pin: Pin) -> Pin:
+        self._check()
+        self.seen.add(pin.address_key)
+        return self.pins.setdefault(pin.address_key, pin)
+
+    async def replace_pin(self, old_fingerprint: str, pin: Pin) -> Pin:
+        self._check()
+        if self.pins[pin.address_key].fingerprint == old_fingerprint:
+            self.pins[pin.address_key] = pin
+            self.keys.pop((pin.address_key, pin.fingerprint), None)
+        return self.pins[pin.address_key]
+
+    async def pending(self, address_key: str = "") -> list[PendingKey]:
+        self._check()
+        return [key for key in self.keys.values() if address_key in ("", key.address_key)]
+
+    async def add_pending(self, key: PendingKey) -> PendingKey:
+        self._check()
+        return self.keys.setdefault((key.address_key, key.fingerprint), key)
+
+    async def decide(self, address_key: str, fingerprint: str, state: PendingState) -> bool:
+        self._check()
+        known = self.keys.get((address_key, fingerprint))
+        if known:
+            self.keys[address_key, fingerprint] = replace(known, state=state)
+        return known is not None
+
+    async def forget_pin(self, address_key: str) -> bool:
+        self._check()
+        self.keys = {place: key for place, key in self.keys.items() if place[0] != address_key}
+        return self.pins.pop(address_key, None) is not None
+
+    async def was_seen(self, address_key: str) -> bool:
+        self._check()
+        return address_key in self.seen
+
+    async def mark_seen(self, address_key: str) -> None:
+        self._check()
+        self.seen.add(address_key)
 
 
 class ScriptedSession:
@@ -457,6 +526,11 @@ class RecordingConversation:
 
     async def rcpt(self, recipient: Address) -> None:
         self._call(f"rcpt:{recipient}")
+
+    def foresee(self, recipients: Iterable[Address]) -> None:
+        names = ",".join(map(str, recipients))
+        if names:
+            self._line.note(f"foresee:{names}")
 
     def turned_away(self, recipient: Address | None) -> None:
         self._line.note(f"turned_away:{recipient}")

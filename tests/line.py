@@ -9,7 +9,7 @@ from relay.address import parse_mailbox
 from relay.budget import Budget
 from relay.conversation import Pipeline
 from relay.errors import KeySourceUnavailable, LoginRefused
-from relay.lookup import KeyFinder
+from relay.lookup import KeyFinder, Listed
 from relay.message import (
     Address,
     Certificate,
@@ -119,7 +119,7 @@ class Line:
 
     @property
     def parts(self) -> Parts:
-        finder = KeyFinder({"folder": self.source}, Judge(), self.clock)
+        finder = KeyFinder({"folder": Listed(self.source)}, Judge(), self.clock)
         hop = NextHopInMemory(self.session)
         return Parts("relay.example", self.policy, finder, self.engine, hop, OnePassword())
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
 from relay.message import Address, Client, Login, MailOptions, Offers
@@ -37,6 +38,9 @@ class Conversation(Protocol):
 
     async def rcpt(self, recipient: Address) -> None:
         """Adds a recipient; raises RelayError for this recipient alone."""
+
+    def foresee(self, recipients: Iterable[Address]) -> None:
+        """Says whose RCPT commands have arrived and will come next; only a hint."""
 
     def turned_away(self, recipient: Address | None) -> None:
         """The edge refuses this recipient itself; its rule may forbid clear copies to others all the same.

@@ -59,6 +59,17 @@ class Stream:
             raise BadLine
         return line
 
+    def ahead(self, max_octets: int) -> list[bytes]:
+        """The complete lines that have arrived behind the present one (RFC 2920), without CR LF, not taken.
+
+        Args:
+            max_octets: how far to look.
+        """
+        end = self._buffer.rfind(b"\n", 0, max_octets)
+        return (
+            [line.removesuffix(b"\r") for line in bytes(self._buffer[:end]).split(b"\n")] if end >= 0 else []
+        )
+
     async def _wait_for_line(self, max_octets: int, seconds: float) -> int:
         """Reads until a line is complete; returns where it ends."""
         try:

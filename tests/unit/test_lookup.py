@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from relay.errors import KeySourceUnavailable
-from relay.lookup import KeyFinder
-from relay.message import Address, Certificate, LookupResult, Rule, Verdict
-from tests.fakes import FixedClock
+from relay.errors import KeySourceDistrusted, KeySourceUnavailable
+from relay.lookup import KeyFinder, Listed
+from relay.message import (
+    Address,
+    Certificate,
+    LookupResult,
+    Rule,
+    Verdict,
+)
+from relay.pins import Pins
+from relay.remembered import Trust
+from tests.fakes import FixedClock, ListJournal, PinsInMemory
 
 BOB = Address("bob@example.com", "bob", "example.com")
 OLD = Certificate(b"old", "A" * 40, ("bob@example.com",), "first")
@@ -49,6 +58,7 @@ class Judge:
 
     def __init__(self) -> None:
         self.address: Address | None = BOB
+        self.certified: set[tuple[bytes, bytes]] = set()
 
     def judge(self, certificates: list[Certificate], address: Address | None, now: datetime) -> list[Verdict]:
         self.address = address
@@ -63,9 +73,15 @@ class Judge:
             for entry in distinct.values()
         ]
 
+    def remembers(self, certificates: list[Certificate], address: Address | None, now: datetime) -> bool:
+        return True
+
+    def certifies(self, old: bytes, new: bytes, address: Address, now: datetime) -> bool:
+        return (old, new) in self.certified
+
 
 def _finder(*sources: Source, clock: FixedClock | None = None) -> KeyFinder:
-    return KeyFinder({source.name: source for source in sources}, Judge(), clock or FixedClock())
+    return KeyFinder({source.name: Listed(source) for source in sources}, Judge(), clock or FixedClock())
 
 
 async def test_find_prefers_the_earlier_source_then_the_newest_primary() -> None:
@@ -158,7 +174,7 @@ async def test_find_after_a_long_silence_counts_another_outage() -> None:
 async def test_find_by_hand_skips_the_user_id_and_wants_all() -> None:
     """Named certificates are all used, whoever they name."""
     judge = Judge()
-    sources = {"first": Source("first", OLD, NEW), "second": Source("second", OTHER)}
+    sources = {"first": Listed(Source("first", OLD, NEW)), "second": Listed(Source("second", OTHER))}
     finder = KeyFinder(sources, judge, FixedClock())
     rule = Rule("r", keys=("first", "second"), certificates=(NEW.fingerprint, OTHER.fingerprint))
 
@@ -190,7 +206,7 @@ async def test_find_with_a_source_that_fails_without_a_word_names_it() -> None:
 async def test_find_chooses_the_same_of_two_equals_in_any_order(order: tuple[Certificate, ...]) -> None:
     """Where source and age are equal the fingerprint decides, so that a restart changes nothing."""
     equals = [Certificate(entry.data, entry.fingerprint, (), "first") for entry in order]
-    finder = KeyFinder({"first": Source("first", *equals)}, LaxJudge(), FixedClock())
+    finder = KeyFinder({"first": Listed(Source("first", *equals))}, LaxJudge(), FixedClock())
 
     lookup = await finder.find(BOB, Rule("policy.default", keys=("first",)))
 
@@ -209,7 +225,7 @@ async def test_find_goes_on_counting_after_a_reload() -> None:
     clock = FixedClock()
     shared: OrderedDict[str, float] = OrderedDict()
     for expected in (0, 60):
-        finder = KeyFinder({"first": Source("first", down=True)}, Judge(), clock, shared)
+        finder = KeyFinder({"first": Listed(Source("first", down=True))}, Judge(), clock, shared)
         lookup = await finder.find(BOB, Rule("policy.default", keys=("first",)))
         clock.advance(60)
 
@@ -230,3 +246,208 @@ async def test_find_forgets_the_oldest_outage_first() -> None:
     first = (await finder.find(addresses[0], rule)).failing_seconds
 
     assert (0, 60, 10_000) == (first, last, len(finder.failing_since))
+
+
+# --------------------------------------------------------------------------- sources outside of this machine
+
+
+class Remote(Source):
+    """A source outside of this machine (`relay.seams.CachedSource`), with what it said before."""
+
+    def __init__(
+        self, name: str, *certificates: Certificate, known: tuple[Certificate, ...] = (), down: bool = False
+    ) -> None:
+        super().__init__(name, *certificates, down=down)
+        self._known = known
+        self.wait: asyncio.Event | None = None
+
+    async def find(self, address: Address) -> list[Certificate]:
+        if self.wait:
+            await self.wait.wait()
+        return await super().find(address)
+
+    async def recall(self, address: Address) -> list[Certificate]:
+        return list(self._known)
+
+    async def asked_at(self, address: Address) -> datetime | None:
+        return CREATED_AT
+
+    async def refresh(self, address: Address) -> list[Certificate]:
+        return await self.find(address)
+
+
+CREATED_AT = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+def _remote_finder(
+    local: Source, remote: Remote, *, trust: Trust = Trust.WKD, lenient: bool = False, seen: bool = False
+) -> KeyFinder:
+    listed = {local.name: Listed(local), remote.name: Listed(remote, trust, remote, lenient)}
+    book = PinsInMemory()
+    if seen:
+        book.seen.add(BOB.key)
+    judge = Judge()
+    pins = Pins(book, judge, FixedClock(), ListJournal())
+    return KeyFinder(listed, judge, FixedClock(), pins=pins)
+
+
+async def test_find_with_a_local_key_asks_nobody_outside() -> None:
+    """Who is written to is nobody's business, and an outage that does not matter stops no mail."""
+    remote = Remote("second", OTHER, down=True)
+
+    lookup = await _remote_finder(Source("first", NEW), remote).find(BOB, BOTH)
+
+    assert ([NEW], 0) == ([verdict.certificate for verdict in lookup.chosen], remote.asked)
+    assert [True, False] == [answer.asked for answer in lookup.answers]
+
+
+async def test_find_with_a_local_key_still_counts_what_a_remote_source_said() -> None:
+    """A revocation that was seen once is not forgotten because nobody has to ask any more."""
+    remote = Remote("second", known=(BAD,))
+    finder = _remote_finder(Source("first", NEW), remote)
+
+    lookup = await finder.find(BOB, BOTH)
+
+    assert {NEW, BAD} == {verdict.certificate for verdict in lookup.verdicts}
+
+
+@pytest.mark.parametrize("local", [(), (BAD,)])
+async def test_find_without_a_usable_local_key_asks_outside(local: tuple[Certificate, ...]) -> None:
+    """The search goes on past nothing, and past what may not be used."""
+    lookup = await _remote_finder(Source("first", *local), Remote("second", OTHER)).find(BOB, BOTH)
+
+    assert [OTHER] == [verdict.certificate for verdict in lookup.chosen]
+
+
+async def test_find_with_a_local_source_behind_a_usable_key_reads_it() -> None:
+    """The administrator's own files are always read, and must be readable."""
+    local = Source("second", down=True)
+    remote = Remote("first", NEW)
+    listed = {"first": Listed(remote, Trust.WKD, remote), "second": Listed(local)}
+
+    lookup = await KeyFinder(listed, Judge(), FixedClock()).find(BOB, BOTH)
+
+    assert LookupResult.UNAVAILABLE is lookup.result
+
+
+async def test_find_takes_no_longer_than_it_may() -> None:
+    """A source that does not answer in time is unavailable, and is named."""
+    remote = Remote("second", OTHER)
+    remote.wait = asyncio.Event()
+
+    lookup = await _remote_finder(Source("first"), remote).find(BOB, BOTH, seconds=0.0)
+
+    assert (LookupResult.UNAVAILABLE, "second") == (lookup.result, lookup.failed_source)
+
+
+async def test_find_without_time_left_still_uses_what_is_at_hand() -> None:
+    """An answer that needs no waiting is not refused for the time that others took."""
+    lookup = await _remote_finder(Source("first"), Remote("second", OTHER)).find(BOB, BOTH, seconds=0.0)
+
+    assert LookupResult.USABLE is lookup.result
+
+
+@pytest.mark.parametrize(
+    ("lenient", "seen", "result"),
+    [
+        (False, False, LookupResult.UNAVAILABLE),
+        (True, True, LookupResult.UNAVAILABLE),
+        (True, False, LookupResult.NONE),
+    ],
+)
+async def test_find_with_a_remote_source_down_is_none_only_where_waived(
+    lenient: bool, seen: bool, result: LookupResult
+) -> None:
+    """`unreachable_means: none` is for addresses never seen with a key, and shows in the answer."""
+    finder = _remote_finder(Source("first"), Remote("second", down=True), lenient=lenient, seen=seen)
+
+    lookup = await finder.find(BOB, BOTH)
+
+    assert result is lookup.result
+    assert (result is LookupResult.NONE) == bool(lookup.answers[-1].waived)
+
+
+async def test_find_with_a_distrusted_answer_is_never_waived() -> None:
+    """RFC 7929 §7.1: after a bogus answer nothing may be sent, whatever was configured."""
+
+    class Bogus(Remote):
+        async def find(self, address: Address) -> list[Certificate]:
+            raise KeySourceDistrusted("bogus")
+
+    lookup = await _remote_finder(Source("first"), Bogus("second"), lenient=True).find(BOB, BOTH)
+
+    assert LookupResult.UNAVAILABLE is lookup.result
+
+
+@pytest.mark.parametrize(
+    ("demanded", "result"), [(Trust.WKD, LookupResult.USABLE), (Trust.DNSSEC, LookupResult.UNUSABLE)]
+)
+async def test_find_below_the_demanded_trust_is_unusable(demanded: Trust, result: LookupResult) -> None:
+    """A key from a lesser source is not used, and is not "no key" either."""
+    rule = replace(BOTH, min_trust=demanded)
+
+    lookup = await _remote_finder(Source("first"), Remote("second", OTHER)).find(BOB, rule)
+
+    assert result is lookup.result
+    assert (result is LookupResult.UNUSABLE) == ("trust wkd" in lookup.sentence)
+
+
+async def test_find_trusts_a_certificate_as_its_best_source() -> None:
+    """The same key in the administrator's folder and on the web is the administrator's."""
+    remote = Remote("first", NEW)
+    copy = replace(NEW, source="second")
+    listed = {"first": Listed(remote, Trust.WKD, remote), "second": Listed(Source("second", copy))}
+
+    lookup = await KeyFinder(listed, Judge(), FixedClock()).find(BOB, replace(BOTH, min_trust=Trust.MANUAL))
+
+    assert LookupResult.USABLE is lookup.result
+
+
+async def test_find_while_explaining_tells_when_a_source_was_asked() -> None:
+    """`relay explain` shows the age of an answer; local files have none."""
+    finder = _remote_finder(Source("first"), Remote("second", OTHER))
+
+    lookup = await finder.find(BOB, BOTH, explaining=True)
+
+    assert [None, CREATED_AT] == [answer.asked_at for answer in lookup.answers]
+
+
+async def test_find_by_hand_asks_outside_only_for_what_is_missing() -> None:
+    """Certificates that the folder has are not looked for elsewhere."""
+    remote = Remote("second", OTHER)
+    finder = _remote_finder(Source("first", NEW), remote)
+
+    await finder.find(BOB, replace(BOTH, certificates=(NEW.fingerprint,)))
+    complete = remote.asked
+    await finder.find(BOB, replace(BOTH, certificates=(NEW.fingerprint, OTHER.fingerprint)))
+
+    assert (0, 2) == (complete, remote.asked)
+
+
+class Revoking(Judge):
+    """A certificate is not usable if one of its copies is revoked, as when copies are merged."""
+
+    def judge(self, certificates: list[Certificate], address: Address | None, now: datetime) -> list[Verdict]:
+        revoked = {entry.fingerprint for entry in certificates if entry.data == b"revoked"}
+        return [
+            replace(verdict, usable=False) if verdict.certificate.fingerprint in revoked else verdict
+            for verdict in super().judge(certificates, address, now)
+        ]
+
+
+@pytest.mark.parametrize(("now", "result"), [((OTHER,), LookupResult.USABLE), ((), LookupResult.UNUSABLE)])
+async def test_find_with_a_local_key_that_was_revoked_elsewhere_asks_again(
+    now: tuple[Certificate, ...], result: LookupResult
+) -> None:
+    """What a source said once revokes the local key; which key is used instead, it must say now."""
+    revoked = Certificate(b"revoked", NEW.fingerprint, (), "second")
+    forgotten = Certificate(b"gone", "F" * 40, (), "second")
+    remote = Remote("second", *now, known=(revoked, forgotten))
+    listed = {"first": Listed(Source("first", NEW)), "second": Listed(remote, Trust.WKD, remote)}
+    CREATED["F" * 40] = 2026
+
+    lookup = await KeyFinder(listed, Revoking(), FixedClock()).find(BOB, BOTH)
+
+    assert (result, 1) == (lookup.result, remote.asked)
+    assert list(now) == [verdict.certificate for verdict in lookup.chosen]
+    assert ["first", "second"] == [answer.source for answer in lookup.answers]
