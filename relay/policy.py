@@ -15,7 +15,14 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from relay.address import parse_domain, parse_mailbox
-from relay.message import Address, Encrypt, Mixed, Rule
+from relay.message import (
+    Address,
+    Encrypt,
+    KeyChange,
+    Mixed,
+    Rule,
+)
+from relay.remembered import Trust
 
 _MAX_NAME_CHARS = 120
 """Of the key in the name of an entry: names stand in SMTP replies."""
@@ -36,6 +43,9 @@ class Entry:
     lookup_patience_seconds: int | None = None
     allow_routing: bool | None = None
     accept_encrypted: bool | None = None
+    key_change: KeyChange | None = None
+    use_missing_pin: bool | None = None
+    min_trust: Trust | None = None
     override: bool = False
     """Of a sender entry: its fields may also lower. Never inherited: it speaks for the fields beside it."""
 
@@ -105,6 +115,9 @@ _STRICTNESS: Mapping[str, Callable[[Any], int]] = {
     "lookup_patience_seconds": lambda seconds: -int(seconds),
     "allow_routing": (True, False).index,
     "accept_encrypted": (True, False).index,
+    "key_change": (KeyChange.ACCEPT, KeyChange.HOLD, KeyChange.REFUSE).index,
+    "use_missing_pin": (True, False).index,
+    "min_trust": int,
 }
 """Field → how strict a value is, higher is stricter. `keys`: see `_keys`; `certificates`: `_combine`."""
 
@@ -113,6 +126,7 @@ _YAML_NAMES: Mapping[str, str] = {
     "refuse_on_failure": "lookup_failure",
     "lookup_patience_seconds": "lookup_patience",
     "allow_routing": "address_routing",
+    "use_missing_pin": "pinned_key_missing",
 }
 """Field → its name in the configuration, where that differs."""
 
@@ -255,6 +269,9 @@ def _combine(settings: _Settings, extra: _Settings) -> _Settings:
     """
     combined = dict(settings)
     combined.update({name: setting for name, setting in extra.items() if _wins(name, setting, settings)})
+    if _raises_trust(extra, settings) and combined["release_unusable"].value:
+        # A key that was good enough becomes unusable: to demand a better one must not release mail in clear.
+        combined["release_unusable"] = _Setting(False, extra["min_trust"].entry)
     if "keys" in extra and not _overrides(extra["keys"]):
         combined["keys"] = _keys(settings, extra["keys"], combined["encrypt"].value)
     return combined
@@ -264,6 +281,11 @@ def _wins(name: str, setting: _Setting, settings: _Settings) -> bool:
     rank = _STRICTNESS.get(name)
     is_stricter = rank is not None and rank(setting.value) > rank(settings[name].value)
     return is_stricter or _overrides(setting)
+
+
+def _raises_trust(extra: _Settings, settings: _Settings) -> bool:
+    trust = extra.get("min_trust")
+    return trust is not None and not _overrides(trust) and _wins("min_trust", trust, settings)
 
 
 def _overrides(setting: _Setting) -> bool:

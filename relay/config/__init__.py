@@ -1,7 +1,8 @@
 """The configuration: a YAML file becomes one frozen `Config`, or all of its problems with their lines.
 
-`document` reads the file, `schema` knows every setting, `validate` finds all settings that are wrong, `rules`
-builds the policy, `checks` asks whether the settings fit each other and this machine.
+`document` reads the file; `schema` knows every setting, `fields` and `places` their kinds of value.
+`validate` finds all settings that are wrong, `rules` builds the policy; `checks`,
+`sources` and `machine` ask whether the settings fit each other and this machine.
 """
 
 from __future__ import annotations
@@ -11,41 +12,61 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from relay.config.checks import check, read_password
+from relay.config.checks import check
 from relay.config.document import Document, read
 from relay.config.fields import Endpoint
+from relay.config.machine import read_password
 from relay.config.problems import ConfigInvalid, Problem
 from relay.config.rules import build_policy
 from relay.config.schema import (
     Auth,
+    AutocryptSource,
+    Cache,
+    DaneSource,
     DirectorySource,
+    Dns,
     GnupgSource,
+    HkpsSource,
     KeySourceSettings,
+    LdapSource,
     Limits,
     Listener,
     Log,
     NextHop,
     Settings,
+    Store,
     TlsFiles,
+    VksSource,
+    WkdSource,
 )
+from relay.config.sources import needs_store, read_source_passwords, read_store_password
 from relay.config.validate import validate
 from relay.policy import Policy
 
 __all__ = [
     "Auth",
+    "AutocryptSource",
+    "Cache",
     "Config",
     "ConfigInvalid",
+    "DaneSource",
     "DirectorySource",
+    "Dns",
     "Endpoint",
     "GnupgSource",
+    "HkpsSource",
     "KeySourceSettings",
+    "LdapSource",
     "Limits",
     "Listener",
     "Log",
     "NextHop",
     "OwnLogin",
     "Problem",
+    "Store",
     "TlsFiles",
+    "VksSource",
+    "WkdSource",
     "load",
 ]
 
@@ -58,7 +79,7 @@ class OwnLogin:
     password: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Everything that was configured, checked."""
 
@@ -72,6 +93,15 @@ class Config:
     next_hop_login: OwnLogin | None
     """None with `auth.type: next-hop`, and where the next hop wants no login."""
     keys: Mapping[str, KeySourceSettings]
+    key_passwords: Mapping[str, str] = field(repr=False)
+    """Of the key sources that log in, by their names."""
+    dns: Dns
+    store: Store
+    store_password: str | None = field(repr=False)
+    """None where the database wants none."""
+    needs_store: bool
+    """Whether a key source lies outside of this machine; without one the store is not opened."""
+    cache: Cache
     policy: Policy
     engine: Literal["sequoia", "gnupg"]
     log: Log
@@ -94,9 +124,11 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     if document.problems and not document.data:
         raise ConfigInvalid(document.problems)  # not a mapping at all: nothing that could be checked
     settings = validate(document)
-    policy = build_policy(document, settings.policy)
+    policy = build_policy(document, settings.policy, settings.keys)
     check(document, settings)
     login = _own_login(document, settings)
+    key_passwords = read_source_passwords(document, settings)
+    store_password = read_store_password(document, settings)
     if document.problems or settings.hostname is None or settings.next_hop is None:
         raise ConfigInvalid(document.problems)
     return Config(
@@ -108,6 +140,12 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
         next_hop=settings.next_hop,
         next_hop_login=login,
         keys=settings.keys,
+        key_passwords=key_passwords,
+        dns=settings.dns,
+        store=settings.store,
+        store_password=store_password,
+        needs_store=needs_store(settings),
+        cache=settings.cache,
         policy=policy,
         engine=settings.engine,
         log=settings.log,
@@ -120,5 +158,5 @@ def _own_login(document: Document, settings: Settings) -> OwnLogin | None:
     hop = settings.next_hop
     if hop is None or hop.username is None or hop.password_file is None:
         return None
-    password = read_password(document, hop.password_file)
+    password = read_password(document, ("next_hop", "password_file"), hop.password_file)
     return None if password is None else OwnLogin(hop.username, password)

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import ssl
 from collections.abc import Iterator
 from pathlib import Path as FilePath
 
 from relay.budget import PEAK_FACTOR
 from relay.config.document import Document
+from relay.config.machine import can_read, check_authorities, check_gpg, check_secrecy
 from relay.config.problems import Path
-from relay.config.schema import (
-    DirectorySource,
-    GnupgSource,
-    KeySourceSettings,
-    Limits,
-    Listener,
-    NextHop,
-    Settings,
-    TlsFiles,
-)
-
-_MAX_SECRET_BYTES = 4096
+from relay.config.schema import Limits, Listener, NextHop, Settings, TlsFiles
+from relay.config.sources import check_sources
 
 
 def check(document: Document, settings: Settings) -> None:
@@ -35,10 +24,9 @@ def check(document: Document, settings: Settings) -> None:
     if settings.next_hop:
         _check_next_hop(document, settings.next_hop)
         _check_login(document, settings.next_hop, settings.auth.type)
-    for name, source in settings.keys.items():
-        _check_source(document, ("keys", name), source)
+    check_sources(document, settings)
     if settings.engine == "gnupg":
-        _check_gpg(document, ("engine",))
+        check_gpg(document, ("engine",))
     _check_limits(document, settings.limits)
 
 
@@ -98,12 +86,8 @@ def _check_auth(document: Document, settings: Settings) -> None:
         document.add(("auth", "users"), "is missing; type users needs users: {file: users.passwd}")
     if auth.type != "users" and auth.users is not None:
         document.add(("auth", "users"), f"is not used with type {auth.type}; remove it or set type: users")
-    if (
-        auth.type == "users"
-        and auth.users
-        and _can_read(document, ("auth", "users", "file"), auth.users.file)
-    ):
-        _check_secrecy(document, ("auth", "users", "file"), auth.users.file)
+    if auth.type == "users" and auth.users and can_read(document, ("auth", "users", "file"), auth.users.file):
+        check_secrecy(document, ("auth", "users", "file"), auth.users.file)
         _check_users(document, auth.users.file)
 
 
@@ -119,12 +103,12 @@ def _check_users(document: Document, file: FilePath) -> None:
 
 def _check_tls(document: Document, tls: TlsFiles) -> None:
     readable = [
-        _can_read(document, ("tls", "certificate"), tls.certificate),
-        _can_read(document, ("tls", "key"), tls.key),
+        can_read(document, ("tls", "certificate"), tls.certificate),
+        can_read(document, ("tls", "key"), tls.key),
     ]
     if not all(readable):
         return
-    _check_secrecy(document, ("tls", "key"), tls.key)
+    check_secrecy(document, ("tls", "key"), tls.key)
     try:
         # an empty password: OpenSSL would otherwise ask for one on the terminal
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key, password="")
@@ -147,11 +131,8 @@ def _check_next_hop(document: Document, hop: NextHop) -> None:
         return
     if hop.tls == "none":
         document.add(("next_hop", "ca_file"), "is not used with tls: none; remove it")
-    elif _can_read(document, ("next_hop", "ca_file"), hop.ca_file):
-        try:
-            ssl.create_default_context(cafile=hop.ca_file)
-        except ssl.SSLError as exc:
-            document.add(("next_hop", "ca_file"), f"holds no certificates in PEM form: {exc.reason}")
+    else:
+        check_authorities(document, ("next_hop", "ca_file"), hop.ca_file)
 
 
 def _check_login(document: Document, hop: NextHop, auth_type: str) -> None:
@@ -169,44 +150,6 @@ def _check_login(document: Document, hop: NextHop, auth_type: str) -> None:
         document.add(("next_hop", "username"), "is missing beside password_file")
 
 
-def read_password(document: Document, file: FilePath) -> str | None:
-    """The secret in `next_hop.password_file`, without the line end after it; None after a problem."""
-    path: Path = ("next_hop", "password_file")
-    if not _can_read(document, path, file):
-        return None
-    _check_secrecy(document, path, file)
-    content = file.read_bytes()[: _MAX_SECRET_BYTES + 1]
-    try:
-        secret = content.decode().removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError:
-        secret = ""
-    if not secret or len(content) > _MAX_SECRET_BYTES or not set(secret).isdisjoint("\r\n\0"):
-        document.add(path, "must hold one line with the password, and nothing else")
-        return None
-    return secret
-
-
-def _check_source(document: Document, path: Path, source: KeySourceSettings) -> None:
-    match source:
-        case GnupgSource():
-            _check_directory(document, (*path, "home"), source.home)
-            _check_gpg(document, (*path, "type"))
-        case DirectorySource():
-            _check_directory(document, (*path, "path"), source.path)
-
-
-def _check_directory(document: Document, path: Path, directory: FilePath) -> None:
-    if not os.path.isdir(directory):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
-        document.add(path, f"{directory} is not a directory; create it or correct the path")
-    elif not os.access(directory, os.R_OK | os.X_OK):
-        document.add(path, f"{directory} cannot be read by this user")
-
-
-def _check_gpg(document: Document, path: Path) -> None:
-    if shutil.which("gpg") is None:
-        document.add(path, "needs the program gpg, which was not found; install gnupg")
-
-
 def _check_limits(document: Document, limits: Limits) -> None:
     needed = PEAK_FACTOR * limits.message_bytes
     if limits.memory_bytes < needed:
@@ -216,23 +159,3 @@ def _check_limits(document: Document, limits: Limits) -> None:
         )
     if limits.connections_per_client > limits.connections:
         document.add(("limits", "connections_per_client"), "must not be larger than connections")
-
-
-def _can_read(document: Document, path: Path, file: FilePath) -> bool:
-    """Whether the file can be read; adds a problem where not."""
-    try:
-        with file.open("rb") as stream:
-            stream.read(1)
-    except OSError as exc:
-        document.add(path, f"{file} cannot be read: {exc.strerror}")
-        return False
-    return True
-
-
-def _check_secrecy(document: Document, path: Path, file: FilePath) -> None:
-    """Warns of a secret that every user can read.
-
-    Not an error: secrets that container engines mount are world-readable (inside of the container).
-    """
-    if file.stat().st_mode & 0o004:
-        document.warn(path, f"{file} can be read by every user of this machine; chmod o-r")

@@ -15,7 +15,10 @@ from typing import Annotated, Any, NoReturn
 from pydantic import BeforeValidator, ValidationInfo
 
 from relay.address import parse_domain
-from relay.message import Encrypt
+from relay.message import (
+    Encrypt,
+)
+from relay.remembered import Trust
 
 _SIZES = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _SIZE = re.compile(r"([0-9]{1,15}) ?(|KiB|MiB|GiB)")
@@ -66,6 +69,18 @@ def _encrypt(value: object) -> Encrypt:
 EncryptWord = Annotated[Encrypt, BeforeValidator(_encrypt)]
 
 
+def trust_words(*known: Trust) -> BeforeValidator:
+    """Accepts the words of these, such as `third-party`."""
+
+    def check(value: object) -> Trust:
+        found = [trust for trust in known if value is trust or value == trust.word]
+        if not found:
+            raise ValueError(f"must be {_either(tuple(each.word for each in known))}, not {_shown(value)}")
+        return found[0]
+
+    return BeforeValidator(check)
+
+
 def _flag(value: object) -> bool:
     if value in ("true", True):
         return True
@@ -83,6 +98,15 @@ def _not_built(value: object) -> NoReturn:
 
 NotBuilt = Annotated[None, BeforeValidator(_not_built)]
 """A setting of the schema that no code serves yet."""
+
+
+def refused(reason: str) -> BeforeValidator:
+    """Refuses a setting that exists elsewhere, and says why it must not exist here."""
+
+    def check(value: object) -> NoReturn:
+        raise ValueError(reason)
+
+    return BeforeValidator(check)
 
 
 def _off(value: object) -> bool:
@@ -196,8 +220,8 @@ class Endpoint:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
-def _endpoint(value: object) -> Endpoint:
-    """`host:port`, `[IPv6]:port` or `unix:/path`."""
+def parse_endpoint(value: object) -> Endpoint:
+    """`host:port`, `[IPv6]:port` or `unix:/path`. Raises ValueError."""
     if isinstance(value, Endpoint):
         return value
     text = value if isinstance(value, str) else ""
@@ -231,14 +255,14 @@ def _ip(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def _listen_address(value: object) -> Endpoint:
-    endpoint = _endpoint(value)
+    endpoint = parse_endpoint(value)
     if endpoint.host and endpoint.host != "localhost":
         _ip(endpoint.host)  # a name could come to mean another interface
     return endpoint
 
 
 def _host_address(value: object) -> Endpoint:
-    endpoint = _endpoint(value)
+    endpoint = parse_endpoint(value)
     if endpoint.path:
         raise ValueError(f"a unix socket as next hop is {LATER}")
     if not endpoint.port:

@@ -7,9 +7,23 @@ from typing import NamedTuple
 
 from relay.config.document import Document
 from relay.config.problems import Path
-from relay.config.schema import EntrySettings, PolicySettings, SenderSettings
-from relay.message import Address, Encrypt, Mixed
+from relay.config.schema import (
+    EntrySettings,
+    HkpsSource,
+    KeySourceSettings,
+    PolicySettings,
+    SenderSettings,
+    VksSource,
+)
+from relay.message import (
+    Address,
+    Encrypt,
+    KeyChange,
+    Mixed,
+    Rule,
+)
 from relay.policy import Entry, Kind, Pattern, Policy, entry_name, parse_pattern
+from relay.remembered import Trust
 
 _ANYBODY = Address("", "", "")
 """An address that only `policy.default` covers."""
@@ -23,7 +37,17 @@ class _Placed(NamedTuple):
     entry: Entry
 
 
-def build_policy(document: Document, policy: PolicySettings) -> Policy:
+class _Case(NamedTuple):
+    """An entry with the rule that it leads to where no other entry interferes."""
+
+    path: Path
+    entry: Entry
+    rule: Rule
+
+
+def build_policy(
+    document: Document, policy: PolicySettings, sources: Mapping[str, KeySourceSettings]
+) -> Policy:
     """The policy; wrong entries are added to the problems of the document and left out."""
     recipients = _place(document, {"domains": policy.domains, "addresses": policy.addresses})
     senders = _place(document, {"senders": policy.senders})
@@ -36,6 +60,7 @@ def build_policy(document: Document, policy: PolicySettings) -> Policy:
     )
     _check_senders(document, policy.senders)
     _check_reachable(document, built, recipients, senders)
+    _check_sources(document, _cases(built, default, recipients, senders), sources)
     return built
 
 
@@ -81,6 +106,9 @@ def _entry(name: str, settings: EntrySettings) -> Entry:
         lookup_patience_seconds=settings.lookup_patience,
         allow_routing=_is(settings.address_routing, "allow"),
         accept_encrypted=settings.accept_encrypted,
+        key_change=KeyChange(settings.key_change) if settings.key_change else None,
+        use_missing_pin=_is(settings.pinned_key_missing, "use-pin"),
+        min_trust=settings.min_trust,
         override=isinstance(settings, SenderSettings) and settings.override,
     )
 
@@ -144,6 +172,67 @@ def _check_reachable(
 def _speaks(entry: Entry) -> bool:
     """Whether a missing key source is this entry's doing, not only inherited."""
     return entry.encrypt is not None or entry.keys is not None
+
+
+def _cases(policy: Policy, default: Entry, recipients: list[_Placed], senders: list[_Placed]) -> list[_Case]:
+    """Every entry whose rule looks for keys, the default first."""
+    cases = [_Case(("policy", "default"), default, policy.rule_for(None, _ANYBODY))]
+    for path, pattern, entry in recipients:
+        cases.append(_Case(path, entry, policy.rule_for(None, _sample(pattern))))
+    for path, pattern, entry in senders:
+        cases.append(_Case(path, entry, policy.rule_for(_sample(pattern), _ANYBODY)))
+    return [case for case in cases if case.rule.encrypt is not Encrypt.NEVER]
+
+
+def _check_sources(document: Document, cases: list[_Case], sources: Mapping[str, KeySourceSettings]) -> None:
+    """Rules whose sources cannot do what the rule demands, or do what an admin should know of."""
+    for case in cases:
+        speaks = _speaks(case.entry) or case.entry.min_trust or case.path == ("policy", "default")
+        if speaks and _is_beyond_reach(case.rule, sources):
+            trust = case.rule.min_trust.word
+            document.add(
+                (*case.path, "min_trust"),
+                f"no source in keys reaches min_trust {trust}, so no key could ever be used",
+            )
+        _warn_of_release(document, case)
+    for name, source in sources.items():
+        _warn_of_source(document, name, source, [case.rule for case in cases if name in case.rule.keys])
+
+
+def _warn_of_release(document: Document, case: _Case) -> None:
+    speaks = case.entry.min_trust or case.entry.release_unusable
+    if speaks and _releases(case.rule) and case.rule.release_unusable and case.rule.min_trust > min(Trust):
+        document.warn(
+            case.path,
+            f"with unusable_key: release, mail leaves in clear where the only key comes from a source below"
+            f" min_trust {case.rule.min_trust.word}",
+        )
+
+
+def _is_beyond_reach(rule: Rule, sources: Mapping[str, KeySourceSettings]) -> bool:
+    known = [sources[name].trust for name in rule.keys if name in sources]
+    # a source that is missing or wrong is a problem of its own, and might have been the one
+    return bool(known) and len(known) == len(rule.keys) and max(known) < rule.min_trust
+
+
+def _releases(rule: Rule) -> bool:
+    return rule.encrypt is Encrypt.WHEN_POSSIBLE
+
+
+def _warn_of_source(document: Document, name: str, source: KeySourceSettings, rules: list[Rule]) -> None:
+    """What the rules that name a source have to know about it."""
+    if rules and isinstance(source, VksSource | HkpsSource):
+        document.warn(
+            ("keys", name),
+            f"the addresses of recipients are sent to a third party, {source.url}; tell the people concerned",
+        )
+    released = [rule.name for rule in rules if _releases(rule)]
+    if released and source.unreachable_means:
+        document.warn(
+            ("keys", name, "unreachable_means"),
+            f"with encrypt: when-possible ({released[0]}), an attacker in the network who blocks this source"
+            " forces clear text for addresses that were never seen with a key",
+        )
 
 
 def _sample(pattern: Pattern) -> Address:

@@ -6,7 +6,8 @@ asked in `relay/config/checks.py`.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,11 +25,23 @@ from relay.config.fields import (
     ListenAddress,
     NotBuilt,
     Size,
+    refused,
+    trust_words,
     words,
 )
-
-LATER_SOURCES = ("wkd", "dane", "vks", "hkps", "ldap")
-"""Types of key source that the schema knows and no code serves yet."""
+from relay.config.places import (
+    SQLITE,
+    AllowedNetwork,
+    DistinguishedName,
+    DnsName,
+    LdapAttribute,
+    LdapFilter,
+    LdapUrl,
+    ResolverAddress,
+    StoreUrl,
+    WebUrl,
+)
+from relay.remembered import Trust
 
 
 class _Section(BaseModel):
@@ -89,23 +102,161 @@ class NextHop(_Section):
     connections: Annotated[Count, Field(ge=1, le=10_000)] = 40
 
 
+_LOCAL_FAILURE = Annotated[
+    None,
+    refused(
+        "is for sources outside of this machine; a local one that cannot be read is repaired, never taken for"
+        " the answer that there is no key"
+    ),
+]
+_DANE_FAILURE = Annotated[
+    None,
+    refused("is not possible with dane: without a secure answer nothing may be sent (RFC 7929 §7.1)"),
+]
+_Failure = Annotated[Literal["none"] | None, words("none")]
+"""`unreachable_means`."""
+
+
 class GnupgSource(_Section):
     """A key source of type `gnupg`: a GnuPG home directory."""
 
+    trust: ClassVar[Trust] = Trust.MANUAL
+    discovered: ClassVar[bool] = False
+    """Whether keys come from outside of this machine: they are kept in the store then, and pinned."""
+
     type: Literal["gnupg"]
     home: FilePath
-    unreachable_means: NotBuilt = None
+    unreachable_means: _LOCAL_FAILURE = None
 
 
 class DirectorySource(_Section):
     """A key source of type `directory`: files with certificates."""
 
+    trust: ClassVar[Trust] = Trust.MANUAL
+    discovered: ClassVar[bool] = False
+
     type: Literal["directory"]
     path: FilePath
-    unreachable_means: NotBuilt = None
+    unreachable_means: _LOCAL_FAILURE = None
 
 
-KeySourceSettings = GnupgSource | DirectorySource
+class _WebSource(_Section):
+    discovered: ClassVar[bool] = True
+
+    ca_file: FilePath | None = None
+    allow_networks: tuple[AllowedNetwork, ...] = ()
+    unreachable_means: _Failure = None
+
+
+class WkdSource(_WebSource):
+    """A key source of type `wkd`: the web server of the recipient's own domain."""
+
+    trust: ClassVar[Trust] = Trust.WKD
+
+    type: Literal["wkd"]
+
+
+class VksSource(_WebSource):
+    """A key source of type `vks`: a key server that has verified its addresses. A third party."""
+
+    trust: ClassVar[Trust] = Trust.THIRD_PARTY
+
+    type: Literal["vks"]
+    url: WebUrl
+
+
+class HkpsSource(_WebSource):
+    """A key source of type `hkps`: a key server of the old kind. A third party."""
+
+    trust: ClassVar[Trust] = Trust.THIRD_PARTY
+
+    type: Literal["hkps"]
+    url: WebUrl
+
+
+class DaneSource(_Section):
+    """A key source of type `dane`: OPENPGPKEY records (RFC 7929), through a resolver that validates."""
+
+    trust: ClassVar[Trust] = Trust.DNSSEC
+    discovered: ClassVar[bool] = True
+
+    type: Literal["dane"]
+    resolver: ResolverAddress = Endpoint("127.0.0.1", 53)
+    trusted_network: Flag = False
+    signed_name: DnsName = "."
+    """A name whose zone is signed, to see whether the resolver validates."""
+    unreachable_means: _DANE_FAILURE = None
+
+
+class LdapSource(_Section):
+    """A key source of type `ldap`: a directory server, over verified TLS."""
+
+    discovered: ClassVar[bool] = True
+
+    type: Literal["ldap"]
+    url: LdapUrl
+    base: DistinguishedName
+    filter: LdapFilter = "(mail={address})"
+    attribute: LdapAttribute = "pgpKey"
+    bind_dn: DistinguishedName | None = None
+    password_file: FilePath | None = None
+    ca_file: FilePath | None = None
+    trust: Annotated[Trust, trust_words(Trust.THIRD_PARTY, Trust.WKD, Trust.DNSSEC, Trust.MANUAL)] = (
+        Trust.THIRD_PARTY
+    )
+    unreachable_means: _Failure = None
+
+
+class AutocryptSource(_Section):
+    """A key source of type `autocrypt`: what the relay has learned from messages that passed."""
+
+    trust: ClassVar[Trust] = Trust.LEARNED
+    discovered: ClassVar[bool] = True
+
+    type: Literal["autocrypt"]
+    unreachable_means: _LOCAL_FAILURE = None
+
+
+KeySourceSettings = (
+    GnupgSource
+    | DirectorySource
+    | WkdSource
+    | DaneSource
+    | VksSource
+    | HkpsSource
+    | LdapSource
+    | AutocryptSource
+)
+"""Every member has `trust` and `discovered`."""
+
+
+class Dns(_Section):
+    """`dns`: who is asked for the addresses of web servers."""
+
+    resolver: ResolverAddress | None = None
+    """None: the resolver of the system."""
+
+
+class Store(_Section):
+    """`store`: the database with answers and pins."""
+
+    url: StoreUrl = f"{SQLITE}/var/lib/relay/relay.db"
+    password_file: FilePath | None = None
+    ca_file: FilePath | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """The file of an SQLite database; None for PostgreSQL."""
+        return Path(self.url.removeprefix(SQLITE)) if self.url.startswith(SQLITE) else None
+
+
+class Cache(_Section):
+    """`cache`: how long answers of sources outside of this machine are kept."""
+
+    keep: Annotated[Duration, Field(ge=1, le=30 * 86_400)] = 86_400
+    keep_none: Annotated[Duration, Field(ge=1, le=7 * 86_400)] = 3600
+    retry_failed: Annotated[Duration, Field(ge=1, le=3600)] = 60
+    stale_if_error: Annotated[Duration, Field(ge=0, le=90 * 86_400)] = 7 * 86_400
 
 
 class EntrySettings(_Section):
@@ -120,6 +271,11 @@ class EntrySettings(_Section):
     lookup_patience: Duration | None = None
     address_routing: Annotated[Literal["refuse", "allow"] | None, words("refuse", "allow")] = None
     accept_encrypted: Flag | None = None
+    key_change: Annotated[Literal["accept", "hold", "refuse"] | None, words("accept", "hold", "refuse")] = (
+        None
+    )
+    pinned_key_missing: Annotated[Literal["refuse", "use-pin"] | None, words("refuse", "use-pin")] = None
+    min_trust: Annotated[Trust | None, trust_words(*reversed(Trust))] = None
 
 
 class SenderSettings(EntrySettings):
@@ -155,6 +311,8 @@ class Limits(_Section):
     connections: Annotated[Count, Field(ge=1, le=100_000)] = 1000
     connections_per_client: Annotated[Count, Field(ge=1, le=100_000)] = 50
     drain_seconds: Annotated[Duration, Field(ge=1, le=3600)] = 30
+    lookup_seconds: Annotated[Duration, Field(ge=1, le=60)] = 8
+    """For all lookups of one message; the client is answered within two minutes (RFC 6409 §5.3)."""
 
 
 class Settings(_Section):
@@ -167,6 +325,9 @@ class Settings(_Section):
     auth: Auth = Auth()
     next_hop: NextHop | None = None
     keys: dict[str, Annotated[KeySourceSettings, Field(discriminator="type")]] = {}
+    dns: Dns = Dns()
+    store: Store = Store()
+    cache: Cache = Cache()
     policy: PolicySettings = PolicySettings()
     engine: Annotated[Literal["sequoia", "gnupg"], words("sequoia", "gnupg")] = "sequoia"
     log: Log = Log()

@@ -13,15 +13,19 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from relay.config.document import Document
-from relay.config.fields import LATER
 from relay.config.problems import Path
-from relay.config.schema import LATER_SOURCES, Settings
+from relay.config.schema import KeySourceSettings, Settings
 
 _MAX_ROUNDS = 4
 """Each round cuts out whole entries, then sections; the last resort is an empty document."""
 
 _UNIT_SIZES = {"listen": 2, "keys": 2, "policy": 3}
 """How long the path of the part is that is cut out around a wrong setting; elsewhere it is the section."""
+
+_SOURCES = {
+    get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(KeySourceSettings)
+}
+"""Each type of key source with its settings."""
 
 
 def validate(document: Document) -> Settings:
@@ -105,9 +109,7 @@ def _message(error: dict[str, Any]) -> str:
 
 
 def _unknown_source(tag: str) -> str:
-    if tag in LATER_SOURCES:
-        return f"key sources of type {tag} are {LATER}; use gnupg or directory"
-    return f"{tag[:40]!r} is not a type of key source; use gnupg or directory"
+    return f"{tag[:40]!r} is not a type of key source; there are: {', '.join(_SOURCES)}"
 
 
 def _unknown(location: tuple[str | int, ...]) -> str:
@@ -126,6 +128,8 @@ def _unknown(location: tuple[str | int, ...]) -> str:
 def _siblings(location: tuple[str | int, ...]) -> list[str]:
     """The settings that may stand where the last step of the location stands."""
     models: list[type[BaseModel]] = [Settings]
+    if location[0] == "keys" and len(location) > 3:  # ("keys", its name, its type, the setting)
+        models, location = [_SOURCES[str(location[2])]], location[3:]
     for step in location[:-1]:
         fields = [model.model_fields[str(step)] for model in models if step in model.model_fields]
         if fields:  # other steps are names of entries, indexes, and tags of unions

@@ -3,105 +3,45 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import get_args
 
-import argon2
 import pydantic
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from relay.address import parse_mailbox
 from relay.budget import PEAK_FACTOR
-from relay.config import Config, ConfigInvalid, DirectorySource, Endpoint, OwnLogin, load
+from relay.config import ConfigInvalid, DirectorySource, Endpoint, OwnLogin, load
 from relay.config.document import read
 from relay.config.schema import EntrySettings, NextHop, Settings
 from relay.config.validate import validate
-from relay.message import Encrypt, Mixed, Rule
+from relay.message import (
+    Encrypt,
+    KeyChange,
+    Mixed,
+    Rule,
+)
+from relay.remembered import Trust
+from tests import configs
+from tests.configs import MINIMAL, Load, problems, write_secret
 
 ROOT = Path(__file__).parents[2]
 BAD = ROOT / "tests" / "data" / "config"
 EXAMPLE = ROOT / "config" / "relay.yaml"
 
-MINIMAL = """\
-hostname: relay.example.com
-listen: [{address: "127.0.0.1:0", tls: none}]
-next_hop: {address: "mail.example.com:465"}
-keys: {folder: {type: directory, path: keys}}
-policy: {default: {keys: [folder]}}
-"""
-
-Load = Callable[..., Config]
-
 
 @pytest.fixture(scope="session")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with what configurations point at."""
-    directory = tmp_path_factory.mktemp("files")
-    key = ec.generate_private_key(ec.SECP256R1())
-    (directory / "cert.pem").write_bytes(certificate(key))
-    write_secret(directory / "key.pem", pem(key))
-    write_secret(directory / "other-key.pem", pem(ec.generate_private_key(ec.SECP256R1())))
-    write_secret(directory / "encrypted-key.pem", pem(key, serialization.BestAvailableEncryption(b"secret")))
-    write_secret(directory / "password", b"correct horse\n")
-    write_secret(directory / "empty", b"")
-    hash = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash("secret")
-    write_secret(directory / "users.passwd", f"alice@example.com:{hash}\n".encode())
-    write_secret(directory / "bad.passwd", b"alice@example.com:secret\n\nbob\n")
-    (directory / "keys").mkdir()
-    (directory / "bin").mkdir()
-    (directory / "bin" / "gpg").write_text("#!/bin/sh\n")
-    (directory / "bin" / "gpg").chmod(0o755)
-    return directory
-
-
-def write_secret(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-    path.chmod(0o600)
-
-
-def certificate(key: ec.EllipticCurvePrivateKey) -> bytes:
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "relay.example.com")])
-    start = datetime(2026, 1, 1, tzinfo=UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, start, start + timedelta(days=3650))
-    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-
-def pem(
-    key: ec.EllipticCurvePrivateKey,
-    encryption: serialization.KeySerializationEncryption | None = None,
-) -> bytes:
-    return key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        encryption or serialization.NoEncryption(),
-    )
+    return configs.make_files(tmp_path_factory.mktemp("files"))
 
 
 @pytest.fixture
 def loaded(tmp_path: Path, files: Path) -> Load:
     """Loads a text from a file beside which there is a directory `keys`."""
-    (tmp_path / "keys").mkdir()
-
-    def of(text: str, **environ: str) -> Config:
-        file = tmp_path / "relay.yaml"
-        file.write_text(text)
-        return load(file, {"FILES": str(files), **environ})
-
-    return of
-
-
-def problems(loaded: Load, text: str, **environ: str) -> list[tuple[int, str, str]]:
-    with pytest.raises(ConfigInvalid) as caught:
-        loaded(text, **environ)
-    return [(problem.line, problem.path, problem.message) for problem in caught.value.problems]
+    return configs.loader(tmp_path, files)
 
 
 # --------------------------------------------------------------------------- what is wrong
@@ -236,7 +176,8 @@ def test_load_policy_is_built_with_every_field(loaded: Load) -> None:
     fields = (
         "{encrypt: when-possible, keys: [folder], certificates: [0123 4567 89ab cdef 0123"
         "  4567 89ab cdef 0123 4567], mixed: split, unusable_key: release, lookup_failure: refuse,"
-        " lookup_patience: 2h, address_routing: allow, accept_encrypted: true}"
+        " lookup_patience: 2h, address_routing: allow, accept_encrypted: true, key_change: accept,"
+        " pinned_key_missing: use-pin, min_trust: third-party}"
     )
     text = MINIMAL.replace("policy: {", 'policy: {domains: {"*.gov.example": ' + fields + "}, ")
 
@@ -254,6 +195,9 @@ def test_load_policy_is_built_with_every_field(loaded: Load) -> None:
             lookup_patience_seconds=7200,
             allow_routing=True,
             accept_encrypted=True,
+            key_change=KeyChange.ACCEPT,
+            use_missing_pin=True,
+            min_trust=Trust.THIRD_PARTY,
         )
         == rule
     )
@@ -390,7 +334,7 @@ def test_example_names_every_setting() -> None:
     """Every setting of the schema that is built stands in the example, if only in a comment."""
     text = EXAMPLE.read_text()
 
-    later = {"dovecot", "unreachable_means"}
+    later = {"dovecot"}
     missing = [name for name in setting_names(Settings) if f"{name}:" not in text]
     assert set() == set(missing) - later
 
@@ -425,7 +369,7 @@ def test_example_default_rule_is_the_built_in_one() -> None:
 
     expected = EntrySettings(
         encrypt=Encrypt.ALWAYS,
-        keys=("folder",),
+        keys=("folder", "wkd"),
         certificates=Rule("x").certificates,
         mixed=Rule("x").mixed.value,
         unusable_key="release" if Rule("x").release_unusable else "refuse",
@@ -433,6 +377,9 @@ def test_example_default_rule_is_the_built_in_one() -> None:
         lookup_patience=Rule("x").lookup_patience_seconds,
         address_routing="allow" if Rule("x").allow_routing else "refuse",
         accept_encrypted=Rule("x").accept_encrypted,
+        key_change=Rule("x").key_change.value,
+        pinned_key_missing="use-pin" if Rule("x").use_missing_pin else "refuse",
+        min_trust=Rule("x").min_trust,
     )
     assert expected == settings.policy.default
 
@@ -444,6 +391,7 @@ def test_example_is_loadable_with_its_files(tmp_path: Path, files: Path) -> None
         "/etc/relay/tls/fullchain.pem": files / "cert.pem",
         "/etc/relay/tls/privkey.pem": files / "key.pem",
         "/etc/relay/keys": files / "keys",
+        "/var/lib/relay/relay.db": tmp_path / "relay.db",
     }.items():
         text = text.replace(path, str(there))
     (tmp_path / "relay.yaml").write_text(text)

@@ -9,8 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.address import parse_mailbox
-from relay.message import Encrypt, Mixed, Rule
+from relay.message import (
+    Encrypt,
+    KeyChange,
+    Mixed,
+    Rule,
+)
 from relay.policy import Entry, Kind, Pattern, Policy, entry_name, parse_pattern
+from relay.remembered import Trust
 
 ALWAYS, WHEN_POSSIBLE, NEVER = Encrypt.ALWAYS, Encrypt.WHEN_POSSIBLE, Encrypt.NEVER
 Entries = dict[str, dict[str, Any]]
@@ -114,6 +120,11 @@ def test_rule_for_missing_fields_come_from_the_next_more_general_entry() -> None
     assert (ALWAYS, ("keyring",), ("F" * 40,)) == (found.encrypt, found.keys, found.certificates)
     assert (Mixed.SPLIT, 60, True) == (found.mixed, found.lookup_patience_seconds, found.accept_encrypted)
     assert (False, False, False) == (found.release_unusable, found.refuse_on_failure, found.allow_routing)
+    assert (KeyChange.HOLD, False, Trust.LEARNED) == (
+        found.key_change,
+        found.use_missing_pin,
+        found.min_trust,
+    )
 
 
 def test_rule_for_empty_list_is_not_inherited() -> None:
@@ -137,6 +148,9 @@ STRICT_BOB = {
     "keys": ("keyring",),
     "certificates": ("F" * 40,),
     "accept_encrypted": False,
+    "key_change": KeyChange.REFUSE,
+    "use_missing_pin": False,
+    "min_trust": Trust.MANUAL,
 }
 LAX = {
     "encrypt": NEVER,
@@ -144,6 +158,9 @@ LAX = {
     "release_unusable": True,
     "allow_routing": True,
     "accept_encrypted": True,
+    "key_change": KeyChange.ACCEPT,
+    "use_missing_pin": True,
+    "min_trust": Trust.LEARNED,
     "keys": ("wkd", "keyring"),
 }
 
@@ -158,6 +175,11 @@ def test_rule_for_sub_address_is_covered_where_the_base_is_stricter(recipient: s
         found.encrypt,
         found.mixed,
         found.accept_encrypted,
+    )
+    assert (KeyChange.REFUSE, False, Trust.MANUAL) == (
+        found.key_change,
+        found.use_missing_pin,
+        found.min_trust,
     )
     assert ("keyring",) == found.keys
     assert () == found.certificates
@@ -349,6 +371,49 @@ def test_rule_for_certificates_are_the_recipients_without_override() -> None:
     assert other == rule(override, "x@b.example", "y@a.example").certificates
 
 
+@pytest.mark.parametrize(
+    ("field", "strict", "lax"),
+    [
+        ("key_change", KeyChange.REFUSE, KeyChange.HOLD),
+        ("key_change", KeyChange.HOLD, KeyChange.ACCEPT),
+        ("use_missing_pin", False, True),
+        ("min_trust", Trust.MANUAL, Trust.DNSSEC),
+        ("min_trust", Trust.THIRD_PARTY, Trust.LEARNED),
+    ],
+)
+def test_rule_for_pins_and_trust_the_stricter_side_wins(field: str, strict: object, lax: object) -> None:
+    """Of a recipient's and a sender's entry the stricter value counts, and `override` decides."""
+    raising = policy({}, {"b.example": {field: lax}}, {"a.example": {field: strict}})
+    lowering = policy({}, {"b.example": {field: strict}}, {"a.example": {field: lax}})
+    override = policy({}, {"b.example": {field: strict}}, {"a.example": {field: lax, "override": True}})
+
+    found = [getattr(rule(of, "x@b.example", "y@a.example"), field) for of in (raising, lowering, override)]
+    assert [strict, strict, lax] == found
+    name = {"use_missing_pin": "pinned_key_missing"}.get(field, field)
+    because = rule(lowering, "x@b.example", "y@a.example").because
+    assert f"from a.example would lower {name} but has no override: true" in because
+
+
+@pytest.mark.parametrize(
+    ("sender", "released"),
+    [
+        ({"min_trust": Trust.DNSSEC}, False),
+        ({"min_trust": Trust.WKD}, True),
+        ({"min_trust": Trust.LEARNED}, True),
+        ({"mixed": Mixed.REFUSE}, True),
+        ({"min_trust": Trust.DNSSEC, "override": True}, True),
+    ],
+)
+def test_rule_for_raised_trust_never_releases(sender: dict[str, Any], released: bool) -> None:
+    """A key that became unusable because a sender demands a better one must not release the mail in clear."""
+    recipient = {"encrypt": WHEN_POSSIBLE, "release_unusable": True, "min_trust": Trust.WKD}
+    of = policy({}, {"b.example": recipient}, {"a.example": sender})
+
+    found = rule(of, "x@b.example", "y@a.example")
+    assert released == found.release_unusable
+    assert ("unusable_key from from a.example" in found.because) is not released
+
+
 def test_rule_because_says_what_matched_and_what_was_inherited() -> None:
     """The sentence names the deciding entry, the reason, and where the other fields come from."""
     of = policy({"keys": ("folder",)}, {"b.example": {"encrypt": WHEN_POSSIBLE}})
@@ -423,6 +488,9 @@ RANKS: dict[str, list[Any]] = {
     "lookup_patience_seconds": [86_400, 3600, 0],
     "allow_routing": [True, False],
     "accept_encrypted": [True, False],
+    "key_change": [KeyChange.ACCEPT, KeyChange.HOLD, KeyChange.REFUSE],
+    "use_missing_pin": [True, False],
+    "min_trust": [Trust.LEARNED, Trust.WKD, Trust.MANUAL],
 }
 FIELDS = st.fixed_dictionaries({}, optional={name: st.sampled_from(ranks) for name, ranks in RANKS.items()})
 STRICTEST = FIELDS.map(lambda fields: {name: RANKS[name][-1] for name in fields})
