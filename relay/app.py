@@ -24,20 +24,17 @@ from relay.build import (
     build_authenticator,
     build_engine,
     build_from_files,
-    build_keys,
     build_next_hop,
     next_hop_settings,
 )
 from relay.clock import SystemClock
 from relay.config import Config, ConfigInvalid, Endpoint, load
 from relay.conversation import Pipeline
-from relay.errors import KeySourceUnavailable
 from relay.hardening import harden_process
 from relay.journal import LogJournal, start_logging
 from relay.lookup import KeyFinder
 from relay.nexthop.hop import SmtpNextHop
 from relay.openpgp.engine import EngineUnavailable
-from relay.openpgp.judge import Judge
 from relay.outcomes import Outcomes
 from relay.pipeline import Ground, Parts
 from relay.seams import Authenticator, Clock, Journal
@@ -45,6 +42,7 @@ from relay.server import settings as edge
 from relay.server.limits import Connections, Logins
 from relay.server.listener import Server
 from relay.server.parts import Parts as EdgeParts
+from relay.sources import Sources, judge_of, make
 
 
 class Relay:
@@ -67,7 +65,10 @@ class Relay:
         self._context = files.context
         self._retired: list[ClosingEngine] = []
         self._next_hop = build_next_hop(config, clock, journal)
-        self._finder = KeyFinder({}, _judge_of(config), clock)
+        self._sources = Sources({}, {}, judge_of(config))
+        self._retired_sources: list[Sources] = []
+        self._keeper: asyncio.Task[None] | None = None
+        self._finder = KeyFinder({}, self._sources.judge, clock)
         ground = Ground(Budget(config.limits.memory_bytes), Outcomes(clock), journal, clock)
         self._line = Pipeline(self._line_parts(config, files.authenticator), ground)
         self._server = Server(self._edge_parts(config))
@@ -78,9 +79,13 @@ class Relay:
     # ----------------------------------------------------------------- start and stop
 
     async def start(self) -> None:
-        """Reads the keys, opens the ports, and says so. Raises OSError for a port that cannot be bound."""
-        await self._load_keys(self._config)
-        self._line.parts = replace(self._line.parts, finder=self._finder)
+        """Reads the keys, opens the ports, and says so.
+
+        Raises:
+            OSError: a port cannot be bound, or a file that key sources need cannot be read.
+        """
+        self._adopt_sources(await self._made_sources(self._config))
+        self._line.parts = self._line_parts(self._config, self._line.parts.authenticator)
         self._background(self._next_hop.refresh())
         if self._context:
             self._background(self._context.watch(self._clock))
@@ -125,14 +130,17 @@ class Relay:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._next_hop.close()
+        for sources in (*self._retired_sources, self._sources):
+            await sources.close()
         for engine in (*self._retired, self._engine):
             await engine.close()
         self._journal.record("stopped")
 
-    def _background(self, work: Coroutine[object, object, None]) -> None:
+    def _background(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.append(task)
         task.add_done_callback(self._finished)
+        return task
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         """A background task that died is a bug; it is reported, and the relay goes on."""
@@ -166,7 +174,7 @@ class Relay:
         if config.engine != self._config.engine:
             engine = await asyncio.to_thread(build_engine, config, self._scratch)
         next_hop = self._changed_next_hop(config)
-        await self._load_keys(config)
+        sources = await self._made_sources(config)
         if self._context:
             await asyncio.to_thread(self._context.refresh, force=True)
         old_hop = self._next_hop
@@ -176,6 +184,7 @@ class Relay:
         if next_hop:
             self._next_hop = next_hop
             self._background(next_hop.refresh())
+        self._adopt_sources(sources)
         self._line.parts = self._line_parts(config, authenticator)
         self._server.parts = replace(self._server.parts, settings=_edge_settings(config))
         self._report_restart(config)
@@ -211,15 +220,22 @@ class Relay:
 
     # ----------------------------------------------------------------- parts
 
-    async def _load_keys(self, config: Config) -> None:
-        """New sources behind the finder. One that cannot be read is reported and stays unavailable."""
-        sources = build_keys(config, self._clock, self._journal)
-        for name, source in sources.items():
-            try:
-                await source.load()
-            except KeySourceUnavailable as exc:
-                self._journal.record("key_source_failed", source=name, reason=str(exc))
-        self._finder = KeyFinder(sources, _judge_of(config), self._clock, self._finder.failing_since)
+    async def _made_sources(self, config: Config) -> Sources:
+        """New sources, read. Raises OSError or ValueError; then nothing has changed."""
+        sources = await make(config, self._clock, self._journal)
+        await sources.load(self._journal)
+        return sources
+
+    def _adopt_sources(self, sources: Sources) -> None:
+        """Transactions may still use the old ones, which end with the relay."""
+        if self._keeper:
+            self._keeper.cancel()
+            self._retired_sources.append(self._sources)
+        self._sources = sources
+        self._keeper = self._background(sources.keep(self._clock, self._journal))
+        self._finder = KeyFinder(
+            sources.listed, sources.judge, self._clock, self._finder.failing_since, sources.pins
+        )
 
     def _line_parts(self, config: Config, authenticator: Authenticator) -> Parts:
         return Parts(
@@ -230,6 +246,8 @@ class Relay:
             next_hop=self._next_hop,
             authenticator=authenticator,
             connections_per_message=config.next_hop.connections_per_message,
+            learner=self._sources.learner,
+            lookup_seconds=config.limits.lookup_seconds,
         )
 
     def _edge_parts(self, config: Config) -> EdgeParts:
@@ -242,10 +260,6 @@ class Relay:
             logins=Logins(self._clock),
             context=self._context,
         )
-
-
-def _judge_of(config: Config) -> Judge:
-    return Judge(v4_only=config.engine == "gnupg")
 
 
 def _edge_settings(config: Config) -> edge.Settings:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from relay.authenticators import FileAuth, NextHopAuth, NoAuth
-from relay.config import Config, DirectorySource, KeySourceSettings
+from relay.config import Config, DirectorySource, GnupgSource
 from relay.keys import directory, gnupg
 from relay.message import Certificate
 from relay.nexthop.hop import SmtpNextHop
@@ -38,14 +38,15 @@ class ClosingEngine(Engine, Protocol):
 
 
 def build_keys(config: Config, clock: Clock, journal: Journal) -> dict[str, LoadedSource]:
-    """Every key source by its name; nothing is read yet."""
-    return {name: _source(name, settings, clock, journal) for name, settings in config.keys.items()}
-
-
-def _source(name: str, settings: KeySourceSettings, clock: Clock, journal: Journal) -> LoadedSource:
-    if isinstance(settings, DirectorySource):
-        return directory.DirectorySource(name, settings.path, clock, journal)
-    return gnupg.GnupgSource(name, settings.home, clock, journal)
+    """Every key source on this machine by its name; nothing is read yet. `sources.py` makes all of them."""
+    sources: dict[str, LoadedSource] = {}
+    for name, settings in config.keys.items():
+        match settings:
+            case DirectorySource():
+                sources[name] = directory.DirectorySource(name, settings.path, clock, journal)
+            case GnupgSource():
+                sources[name] = gnupg.GnupgSource(name, settings.home, clock, journal)
+    return sources
 
 
 def build_engine(config: Config, scratch: Path) -> ClosingEngine:
