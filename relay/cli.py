@@ -1,4 +1,4 @@
-"""The command `relay`: run, demo, check, explain, passwd; `keys` stands in `relay/key_commands.py`.
+"""The command `relay`: run, demo, check, explain, passwd; `keys` stands in `relay/key_commands`.
 
 It turns arguments into calls and results into text and exit codes; it decides nothing itself. What a command
 needs is imported inside it, so that `relay --help` answers at once.
@@ -35,6 +35,8 @@ Examples:
   relay explain bob@example.com          would mail to Bob be encrypted, and why
   relay keys import bob.asc --into team  add Bob's certificate to the key source "team"
   relay keys list                        every certificate and whether it is usable
+  relay keys lookup bob@example.com      ask every key source about Bob now
+  relay keys pending                     keys that changed and wait for you
   relay passwd users.passwd alice@example.com
 
 \b
@@ -97,11 +99,12 @@ def check(config_file: Path | None) -> None:
     """Find every problem of a configuration.
 
     Prints one line for each, `file:line: setting: what is wrong`, and exits with 1. Files and key sources
-    that the configuration names are read as well, so run it as the relay's user; nothing is connected and no
-    port is opened. What works but deserves a look is printed as a warning, with exit code 0.
+    that the configuration names are read as well, so run it as the relay's user. Of other servers only the
+    database of the store is connected to, if the configuration needs one; no port is opened. What works but
+    deserves a look is printed as a warning, with exit code 0.
     """
     from relay.config import ConfigInvalid, load
-    from relay.key_commands import unreadable_sources
+    from relay.key_commands.opening import clean, unreadable_sources
 
     try:
         config = load(config_file or Path("/etc/relay/relay.yaml"), os.environ)
@@ -110,7 +113,7 @@ def check(config_file: Path | None) -> None:
             click.echo(str(problem))
         sys.exit(1)
     for warning in [*map(str, config.warnings), *asyncio.run(unreadable_sources(config))]:
-        click.echo(f"warning: {warning}")
+        click.echo(f"warning: {clean(warning)}")
     click.echo(f"{config.file}: in order; {_checked(config)}")
 
 
@@ -145,15 +148,6 @@ def _sender(context: click.Context, parameter: click.Parameter, value: str) -> A
     return NULL_SENDER if value == "<>" else _address(context, parameter, value)
 
 
-def _addresses(
-    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
-) -> tuple[Address, ...]:
-    if not all(values):
-        raise click.BadParameter("an empty address is no recipient")
-    found = (_address(context, parameter, value) for value in values)
-    return tuple(address for address in found if address is not None)
-
-
 @main.command()
 @config_option
 @click.option(
@@ -165,15 +159,13 @@ def _addresses(
     " Without it: a sender that no entry names.",
 )
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object with stable keys.")
-@click.argument("recipients", callback=_addresses, nargs=-1, required=True, metavar="RECIPIENT...")
-def explain(
-    config_file: Path, sender: Address | None, as_json: bool, recipients: tuple[Address, ...]
-) -> None:
+@click.argument("recipients", nargs=-1, required=True, metavar="RECIPIENT...")
+def explain(config_file: Path, sender: Address | None, as_json: bool, recipients: tuple[str, ...]) -> None:
     """Say what would happen to mail for RECIPIENT, and why.
 
     Shows the rule that is in force and what it matched, what every key source answered, each certificate
-    with its verdict, and the outcome with the reply that a mail program would get. Several recipients are
-    explained as recipients of one message. Nothing is sent.
+    with its verdict, the key that was used before, and the outcome with the reply that a mail program would
+    get. Several recipients are explained as recipients of one message. Nothing is sent or pinned.
 
     \b
     Examples:
@@ -183,33 +175,63 @@ def explain(
 
     \b
     outcome is one of: encrypt, clear, needs-encrypted, refuse, defer.
-    Exits with 1 if a recipient, or all of them together, would not simply be accepted.
+    Exits with 1 if a recipient, or all of them together, would not simply be accepted; with 2 if one is no
+    mail address, after the others were explained.
     """
     from relay.explain import needs_attention
+    from relay.key_commands.opening import clean, run
 
     config = load_config(config_file)
-    explanations = asyncio.run(_explain(config, sender, recipients))
+    addresses, invalid = _parsed(recipients)
+    explanations = run(_explain(config, sender, addresses)) if addresses else []
     if as_json:
-        click.echo(_explanations_as_json(explanations))
+        click.echo(_explanations_as_json(explanations, invalid))
     else:
         _show_explanations(explanations)
-    sys.exit(1 if needs_attention(explanations) else 0)
+    for text, reason in invalid.items():
+        click.echo(clean(f"Error: {text!r} is not a mail address: {reason}"), err=True)
+    sys.exit(2 if invalid else 1 if needs_attention(explanations) else 0)
 
 
-async def _explain(
-    config: Config, sender: Address | None, recipients: tuple[Address, ...]
-) -> list[Explanation]:
+def _parsed(recipients: tuple[str, ...]) -> tuple[list[Address], dict[str, str]]:
+    """The addresses, and why each of the others is none."""
+    from relay.address import parse_mailbox
+
+    found, invalid = [], {}
+    for text in recipients:
+        try:
+            found.append(parse_mailbox(text))
+        except ValueError as exc:
+            invalid[text] = str(exc)
+    return found, invalid
+
+
+async def _explain(config: Config, sender: Address | None, recipients: list[Address]) -> list[Explanation]:
+    """Side by side, as the recipients of a message are looked up."""
     from relay.clock import SystemClock
     from relay.explain import explain
-    from relay.key_commands import open_sources
+    from relay.key_commands.opening import judge_of, opened_sources
     from relay.lookup import KeyFinder
-    from relay.openpgp.judge import Judge
 
-    finder = KeyFinder(open_sources(config), Judge(v4_only=config.engine == "gnupg"), SystemClock())
-    return [await explain(config.policy, finder, sender, recipient) for recipient in recipients]
+    clock, seconds = SystemClock(), float(config.limits.lookup_seconds)
+    async with opened_sources(config) as sources:
+        finder = KeyFinder(sources.listed, judge_of(config), clock, pins=sources.pins)
+        explanations = (
+            explain(
+                config.policy,
+                finder,
+                sender,
+                recipient,
+                sources=sources.listed,
+                clock=clock,
+                seconds=seconds,
+            )
+            for recipient in recipients
+        )
+        return await asyncio.gather(*explanations)
 
 
-def _explanations_as_json(explanations: list[Explanation]) -> str:
+def _explanations_as_json(explanations: list[Explanation], invalid: dict[str, str]) -> str:
     from relay.explain import as_dict, reply_as_dict, together
 
     refusal = together(explanations)
@@ -217,6 +239,7 @@ def _explanations_as_json(explanations: list[Explanation]) -> str:
         {
             "recipients": [as_dict(explanation) for explanation in explanations],
             "together": reply_as_dict(refusal.reply() if refusal else None),
+            "invalid": [{"recipient": text, "reason": reason} for text, reason in invalid.items()],
         },
         indent=2,
     )
@@ -285,16 +308,17 @@ def _password() -> str:
 
 @main.group()
 def keys() -> None:
-    """List, show and import certificates.
+    """Find, watch, decide about and publish certificates.
 
-    The key sources are those of the configuration, under `keys`.
+    The key sources are those of the configuration, under `keys`. Every command can be used while the relay
+    runs; both share the store.
     """
 
 
 def _add_key_commands() -> None:
-    from relay.key_commands import import_, list_, show
+    from relay.key_commands import COMMANDS
 
-    for command in (list_, show, import_):
+    for command in COMMANDS:
         keys.add_command(command)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import stat
 import subprocess
@@ -12,6 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from relay.cli import main
+from relay.key_commands import COMMANDS
+from tests.unit.key_commands.desk import Desk
 from tests.unit.keys.certs import cert, fingerprint
 
 _CONFIG = """\
@@ -47,7 +50,10 @@ def _run(*arguments: str | Path, stdin: str = "") -> Result:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "run", "demo", "check", "explain", "passwd", "keys", "keys list", "keys show", "keys import"],
+    [
+        *("", "run", "demo", "check", "explain", "passwd", "keys"),
+        *(f"keys {command.name}" for command in COMMANDS),
+    ],
 )
 def test_help_of_every_command_teaches(command: str) -> None:
     """Every command explains itself with exit code 0."""
@@ -181,6 +187,45 @@ def test_explain_of_a_mixed_message_says_so(config: Path) -> None:
     assert 1 == result.exit_code
     assert "As one message to all of them: refused" in result.output
     assert "550 5.7.1 This message has recipients that demand encryption" in result.output
+
+
+def test_explain_looks_up_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a message's recipients are: neither answer comes before both were asked for."""
+    desk = Desk(tmp_path)
+    monkeypatch.setattr("relay.sources.opened", desk.opened)
+    desk.web.meets = asyncio.Barrier(2)
+
+    result = _run("explain", "--config", desk.config, "bob@example.com", "carol@example.com")
+
+    assert ["bob@example.com", "carol@example.com"] == sorted(desk.web.asked)
+    assert 2 == result.output.count("No encryption key is known for")
+
+
+def test_explain_without_a_store_says_so_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No trace of Python, and nothing that looks like an answer."""
+    desk = Desk(tmp_path, broken="connection refused")
+    monkeypatch.setattr("relay.sources.opened", desk.opened)
+
+    result = _run("explain", "--config", desk.config, "bob@example.com")
+
+    assert (1, "") == (result.exit_code, result.stdout)
+    assert "Error: the store cannot be used: connection refused\n" == result.stderr
+
+
+def test_explain_of_a_bad_address_among_good_ones_explains_the_others(config: Path) -> None:
+    """Everything that can be said is said; the bad one is named, and the exit code is that of a wrong use."""
+    arguments = ["--config", config, "bob", "bob@example.com", "\x1b[31m@"]
+
+    result, parsed = _run("explain", *arguments), json.loads(_run("explain", "--json", *arguments).stdout)
+
+    assert 2 == result.exit_code
+    assert "encrypted to" in result.stdout
+    assert [
+        "Error: 'bob' is not a mail address: it has no domain after an @",
+        "Error: '\\x1b[31m@' is not a mail address: it holds a control character or an invisible one",
+    ] == result.stderr.splitlines()
+    assert ["bob@example.com"] == [each["recipient"] for each in parsed["recipients"]]
+    assert ["bob", "\x1b[31m@"] == [each["recipient"] for each in parsed["invalid"]]
 
 
 @pytest.mark.parametrize("arguments", [["bob"], [""], ["--sender", "x", "bob@example.com"]])
