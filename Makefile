@@ -60,8 +60,8 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 # $(call packages,NAMES): installs the Debian packages that are missing, or names them where it may not.
-# The lists of packages are fetched only if installing fails without. Postfix gets no configuration, so
-# that the package starts no mail server: the tests start their own.
+# The lists of packages are fetched only if installing fails without. No package may start its server: the tests
+# start their own (policy-rc.d is Debian's way to say so; slapd and Postfix get no configuration either).
 define packages
 	@missing=$$(for name in $(1); do \
 		dpkg-query -W -f '$${Status}' $$name 2>/dev/null | grep -q 'ok installed' || echo $$name; done); \
@@ -73,6 +73,11 @@ define packages
 	export DEBIAN_FRONTEND=noninteractive; \
 	case " $$missing " in *" postfix "*) \
 		echo 'postfix postfix/main_mailer_type select No configuration' | debconf-set-selections;; esac; \
+	case " $$missing " in *" slapd "*) \
+		echo 'slapd slapd/no_configuration boolean true' | debconf-set-selections;; esac; \
+	if [ ! -e /usr/sbin/policy-rc.d ]; then \
+		trap 'rm -f /usr/sbin/policy-rc.d' EXIT; \
+		printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d; fi; \
 	apt="apt-get install -qq -y --no-install-recommends $$missing"; \
 	log=$$(mktemp); \
 	{ $$apt || { apt-get update -qq && $$apt; }; } >$$log 2>&1 </dev/null || { cat $$log >&2; exit 1; }; \

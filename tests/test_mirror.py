@@ -19,7 +19,9 @@ WITHOUT_TEST = {
 """Modules without a test of their own, each with the reason. Modules without code need none anyway."""
 
 EXTRA_TESTS = {
+    "tests/unit/mime/test_autocrypt_vectors.py": "relay/mime/autocrypt.py: the messages of the specification",
     "tests/unit/keys/test_contract.py": "one suite that every key source passes",
+    "tests/unit/test_pipeline_lookups.py": "relay/pipeline.py: key lookups side by side, in time, with pins",
     "tests/unit/openpgp/test_engines.py": "one suite that both engines pass",
 }
 """Test modules below tests/unit that mirror no module, each with the reason."""

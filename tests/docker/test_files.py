@@ -40,7 +40,8 @@ def config(authority: Authority, tmp_path: Path) -> Config:
     text = text.replace("/etc/relay/tls/fullchain.pem", str(authority.certificate))
     text = text.replace("/etc/relay/tls/privkey.pem", str(authority.key))
     text = text.replace("/etc/relay/keys", str(tmp_path / "keys"))
-    (tmp_path / "relay.yaml").write_text(text)
+    # The volume of the store is there in the container only.
+    (tmp_path / "relay.yaml").write_text(text + 'store: {url: "sqlite:///relay.db"}\n')
     return load(tmp_path / "relay.yaml", {})
 
 
@@ -72,12 +73,13 @@ def test_compose_mail_server_publishes_no_submission_port(
 
 
 def test_compose_relay_mounts_what_the_config_names(relay: dict[str, Any]) -> None:
-    """Every path of the configuration is mounted, read-only."""
-    mounts = [volume.split(":") for volume in relay["volumes"]]
+    """Every path of the configuration is mounted, read-only; the one volume is that of the store."""
+    [state] = [volume for volume in relay["volumes"] if not volume.endswith(":ro")]
+    mounts = [volume.split(":") for volume in relay["volumes"] if volume != state]
     text = (DOCKER / "relay.yaml").read_text("utf-8")
     named = set(re.findall(r"/etc/relay/[a-z./]+", text)) | {"/etc/relay/relay.yaml"}
 
-    assert {"ro"} == {mode for _, _, mode in mounts}
+    assert "relay-state:/var/lib/relay" == state
     assert set() == {path for path in named if not any(path.startswith(there) for _, there, _ in mounts)}
 
 

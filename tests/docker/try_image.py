@@ -35,8 +35,9 @@ next_hop: {{address: "localhost:{hop}", tls: implicit, ca_file: /etc/relay/tls/c
 engine: {engine}
 keys:
   folder: {{type: directory, path: /etc/relay/keys}}
+  wkd: {{type: wkd}}
 policy:
-  default: {{encrypt: always, keys: [folder]}}
+  default: {{encrypt: always, keys: [folder, wkd]}}
 """
 
 
@@ -135,9 +136,10 @@ def _check_mail(hop: Postfix, authority: Authority, implicit: int, starttls: int
 
 
 def _check_container(name: str) -> None:
-    """Nothing was written into it, it runs as nobody special, and TERM ends it in good order."""
+    """It runs as nobody special, writes into its volume alone, and TERM ends it in good order."""
     assert _run("podman", "exec", name, "id", "-u").strip() == str(_USER)
     assert "read-only" in _run("podman", "exec", name, "touch", "/opt/relay/x", check=False).lower()
+    assert "no key" in _run("podman", "exec", name, "relay", "keys", "pending").lower()
     started = time.monotonic()
     _run("podman", "stop", "--time", "40", name)
     assert time.monotonic() - started < 20
