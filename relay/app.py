@@ -36,7 +36,7 @@ from relay.lookup import KeyFinder
 from relay.nexthop.hop import SmtpNextHop
 from relay.openpgp.engine import EngineUnavailable
 from relay.outcomes import Outcomes
-from relay.pipeline import Ground, Parts
+from relay.parts import Ground, Parts
 from relay.seams import Authenticator, Clock, Journal
 from relay.server import settings as edge
 from relay.server.limits import Connections, Logins
@@ -131,7 +131,7 @@ class Relay:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._next_hop.close()
         for sources in (*self._retired_sources, self._sources):
-            await sources.close()
+            await sources.close()  # transactions that outlived the drain are over
         for engine in (*self._retired, self._engine):
             await engine.close()
         self._journal.record("stopped")
@@ -227,15 +227,22 @@ class Relay:
         return sources
 
     def _adopt_sources(self, sources: Sources) -> None:
-        """Transactions may still use the old ones, which end with the relay."""
+        """Transactions that use the old ones keep them until they are over."""
         if self._keeper:
             self._keeper.cancel()
             self._retired_sources.append(self._sources)
+            self._background(self._close_unused(self._sources, self._line.parts))
         self._sources = sources
         self._keeper = self._background(sources.keep(self._clock, self._journal))
         self._finder = KeyFinder(
             sources.listed, sources.judge, self._clock, self._finder.failing_since, sources.pins
         )
+
+    async def _close_unused(self, sources: Sources, parts: Parts) -> None:
+        """Without it each reload would leave connections to the store, and what is kept in memory, behind."""
+        await parts.uses.over()
+        await sources.close()
+        self._retired_sources.remove(sources)
 
     def _line_parts(self, config: Config, authenticator: Authenticator) -> Parts:
         return Parts(

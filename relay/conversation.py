@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from relay import senders
 from relay.errors import DeliveryIncomplete, RelayError
 from relay.message import Address, Client, Login, MailOptions, Offers
-from relay.pipeline import Ground, Parts, Transaction, aside
+from relay.pipeline import Transaction, aside
 
 if TYPE_CHECKING:
     from relay.outcomes import Outcomes
+    from relay.parts import Ground, Parts
 
 
 class Pipeline:

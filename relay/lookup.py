@@ -16,15 +16,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from relay.errors import KeySourceDistrusted, KeySourceUnavailable
-from relay.message import (
-    Address,
-    Answer,
-    Certificate,
-    Lookup,
-    LookupResult,
-    Rule,
-    Verdict,
-)
+from relay.message import Address, Answer, Certificate, Lookup, LookupResult, Rule, Verdict
 from relay.remembered import Trust
 
 if TYPE_CHECKING:

@@ -14,16 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from relay.message import (
-    Address,
-    Certificate,
-    KeyChange,
-    Lookup,
-    LookupResult,
-    PinConflict,
-    Rule,
-    Verdict,
-)
+from relay.message import Address, Certificate, KeyChange, Lookup, LookupResult, PinConflict, Rule, Verdict
 from relay.remembered import PendingKey, PendingState, Pin, Trust
 
 if TYPE_CHECKING:

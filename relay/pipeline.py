@@ -17,7 +17,7 @@ from relay import decision, senders
 from relay.address import has_routing
 from relay.errors import BadAddress, DeliveryIncomplete, NotEncryptedForRecipient, RelayError
 from relay.forward import Forwarded, Forwarder
-from relay.lookup import LOOKUP_SECONDS, MessageLookups
+from relay.lookup import MessageLookups
 from relay.message import (
     Address,
     Admission,
@@ -48,22 +48,10 @@ from relay.mime import (
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from relay.budget import Budget
-    from relay.lookup import KeyFinder
     from relay.mime.headers import Message
     from relay.mime.packets import EncryptedMessage
-    from relay.outcomes import Outcomes
-    from relay.policy import Policy
-    from relay.seams import (
-        Authenticator,
-        Clock,
-        Engine,
-        HopSession,
-        HopTransaction,
-        Journal,
-        KeyLearner,
-        NextHop,
-    )
+    from relay.parts import Ground, Parts
+    from relay.seams import HopSession, HopTransaction
 
 _ADDRESS_WORK = 64
 """Reading address fields takes about that many times as long, octet for octet, as slicing the message."""
@@ -76,34 +64,6 @@ _SOMEBODY = Address("an address that could not be read", "", "")
 
 _LARGE_BYTES = 256 * 1024
 """Above this, slicing and checking leave the event loop for a thread."""
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the configuration chose. A reload replaces it whole; a running transaction keeps its own."""
-
-    hostname: str
-    policy: Policy
-    finder: KeyFinder
-    engine: Engine
-    next_hop: NextHop
-    authenticator: Authenticator
-    connections_per_message: int = 1
-    """Copies of one message that may be on their way to the next hop side by side."""
-    learner: KeyLearner | None = None
-    """None where no source learns keys from messages."""
-    lookup_seconds: float = LOOKUP_SECONDS
-    """How long a client waits for the key lookups of one message, all together."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ground:
-    """What lives as long as the process."""
-
-    budget: Budget
-    outcomes: Outcomes
-    journal: Journal
-    clock: Clock
 
 
 @dataclass(slots=True)
@@ -132,6 +92,7 @@ class Transaction:
     """`Address.key` of everybody in To and Cc; read once, because a long field takes seconds."""
 
     def __post_init__(self) -> None:
+        self.parts.uses.begin()
         self.lookups = MessageLookups(self.parts.finder, self.ground.clock, self.parts.lookup_seconds)
 
     # ----------------------------------------------------------------------- admit
@@ -384,9 +345,12 @@ class Transaction:
             await self.parts.learner.hear(*self.lesson, id=self.id)
 
     async def end(self) -> None:
-        """Gives the next hop's transaction back, however this one ended; never raises."""
-        await self.lookups.end()
-        await self.front.abandon()
+        """Gives the next hop's transaction back, however this one ended; once, and never raises."""
+        try:
+            await self.lookups.end()
+            await self.front.abandon()
+        finally:
+            self.parts.uses.end()
 
     # ----------------------------------------------------------------------- explain
 

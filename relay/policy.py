@@ -15,13 +15,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 
 from relay.address import parse_domain, parse_mailbox
-from relay.message import (
-    Address,
-    Encrypt,
-    KeyChange,
-    Mixed,
-    Rule,
-)
+from relay.message import Address, Encrypt, KeyChange, Mixed, Rule
 from relay.remembered import Trust
 
 _MAX_NAME_CHARS = 120

@@ -11,14 +11,7 @@ from datetime import UTC, datetime, timedelta
 from enum import Enum
 
 from relay.errors import LoginRefused, StoreUnavailable
-from relay.message import (
-    Address,
-    Client,
-    Login,
-    MailOptions,
-    Offers,
-    Outgoing,
-)
+from relay.message import Address, Client, Login, MailOptions, Offers, Outgoing
 from relay.remembered import PendingKey, PendingState, Pin
 
 

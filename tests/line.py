@@ -10,20 +10,11 @@ from relay.budget import Budget
 from relay.conversation import Pipeline
 from relay.errors import KeySourceUnavailable, LoginRefused
 from relay.lookup import KeyFinder, Listed
-from relay.message import (
-    Address,
-    Certificate,
-    Client,
-    Encrypt,
-    Login,
-    MailOptions,
-    Mixed,
-    Offers,
-    Verdict,
-)
+from relay.message import Address, Certificate, Client, Encrypt, Login, MailOptions, Mixed, Offers, Verdict
 from relay.openpgp.judge import Judge
 from relay.outcomes import Outcomes
-from relay.pipeline import Ground, Parts, Transaction
+from relay.parts import Ground, Parts
+from relay.pipeline import Transaction
 from relay.policy import Entry, Policy, parse_pattern
 from relay.seams import Engine
 from tests import keys

@@ -21,7 +21,7 @@ LAYER_OF = {
     "files": ("files", "clock", "hardening"),
     "pure": ("policy", "decision", "senders", "mime"),
     "adapters": ("keys", "openpgp", "nexthop", "store", "spool"),
-    "line": ("pipeline", "lookup", "pins", "forward", "budget", "outcomes", "conversation"),
+    "line": ("pipeline", "parts", "lookup", "pins", "forward", "budget", "outcomes", "conversation"),
     "edge": ("server",),
     "root": (
         *("app", "config", "cli", "__main__", "demo", "journal", "explain"),

@@ -15,9 +15,7 @@ from typing import Annotated, Any, NoReturn
 from pydantic import BeforeValidator, ValidationInfo
 
 from relay.address import parse_domain
-from relay.message import (
-    Encrypt,
-)
+from relay.message import Encrypt
 from relay.remembered import Trust
 
 _SIZES = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}

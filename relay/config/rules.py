@@ -15,13 +15,7 @@ from relay.config.schema import (
     SenderSettings,
     VksSource,
 )
-from relay.message import (
-    Address,
-    Encrypt,
-    KeyChange,
-    Mixed,
-    Rule,
-)
+from relay.message import Address, Encrypt, KeyChange, Mixed, Rule
 from relay.policy import Entry, Kind, Pattern, Policy, entry_name, parse_pattern
 from relay.remembered import Trust
 

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from relay.config.document import Document
-from relay.config.machine import (
-    check_authorities,
-    check_directory,
-    check_gpg,
-    check_writable,
-    read_password,
-)
+from relay.config.machine import check_authorities, check_directory, check_gpg, check_writable, read_password
 from relay.config.problems import Path
 from relay.config.schema import (
     AutocryptSource,

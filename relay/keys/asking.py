@@ -19,10 +19,7 @@ from relay.errors import KeySourceUnavailable
 from relay.keys import entries
 from relay.keys.entries import CacheTimes, Question
 from relay.keys.memory import Kept
-from relay.message import (
-    Certificate,
-    Discovered,
-)
+from relay.message import Certificate, Discovered
 from relay.mime.packets import Malformed
 from relay.remembered import CacheEntry
 

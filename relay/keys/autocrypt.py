@@ -16,11 +16,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from relay.errors import KeySourceUnavailable
-from relay.message import (
-    Address,
-    Certificate,
-    KeyChange,
-)
+from relay.message import Address, Certificate, KeyChange
 from relay.mime import packets
 from relay.remembered import LearnedKey, PendingKey, PendingState, Trust
 

@@ -17,10 +17,7 @@ from relay.keys.asking import PATIENCE_SECONDS, Asking, Expires
 from relay.keys.entries import CacheTimes, Question
 from relay.keys.memory import Kept, Memory
 from relay.keys.queries import Queries
-from relay.message import (
-    Address,
-    Certificate,
-)
+from relay.message import Address, Certificate
 from relay.remembered import CacheEntry
 
 if TYPE_CHECKING:

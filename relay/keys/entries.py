@@ -14,10 +14,7 @@ from datetime import datetime, timedelta
 
 from relay.address import parse_mailbox
 from relay.errors import KeySourceDistrusted, KeySourceUnavailable
-from relay.message import (
-    Address,
-    Certificate,
-)
+from relay.message import Address, Certificate
 from relay.mime import packets
 from relay.remembered import CacheEntry
 

@@ -11,9 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from relay.message import (
-    Certificate,
-)
+from relay.message import Certificate
 from relay.remembered import CacheEntry
 
 MAX_ENTRIES = 4096

@@ -20,14 +20,7 @@ from relay.server.auth import MECHANISMS, Credentials, initial_response
 from relay.server.data import DataReader
 from relay.server.limits import client_key
 from relay.server.line import Conversation, Reservation
-from relay.server.parameters import (
-    Accepted,
-    meant_by,
-    parse_command,
-    parse_mail,
-    parse_rcpt,
-    refuse_argument,
-)
+from relay.server.parameters import Accepted, meant_by, parse_command, parse_mail, parse_rcpt, refuse_argument
 from relay.server.parts import Parts
 from relay.server.pipelining import recipients_ahead
 from relay.server.refusals import (

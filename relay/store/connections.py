@@ -43,6 +43,10 @@ class Connections:
         self._is_ready = self._is_closed = False
         self._preparing = asyncio.Lock()
         """Guards the three above."""
+        self._uses = 0
+        self._unused = asyncio.Event()
+        """Set while `_uses` is 0."""
+        self._unused.set()
         self._turn = asyncio.Lock()
         """Held by the one writer of a database that has one."""
 
@@ -69,8 +73,14 @@ class Connections:
                 yield connection
 
     async def close(self) -> None:
-        """Ends every connection; never raises. Whatever comes later is StoreUnavailable."""
+        """Ends every connection; never raises. Whatever comes later is StoreUnavailable.
+
+        Waits for what is under way: a connection that is in use would come back to a pool that nobody closes.
+        """
         self._is_closed = True
+        with contextlib.suppress(StoreUnavailable):
+            async with self._bounded():
+                await self._unused.wait()
         with contextlib.suppress(StoreUnavailable):
             async with self._bounded(), self._preparing:
                 if self._backend:
@@ -80,8 +90,15 @@ class Connections:
     async def _limited(self) -> AsyncIterator[None]:
         if self._is_closed:
             raise StoreUnavailable("the store is closed")
-        async with self._bounded():
-            yield
+        self._uses += 1
+        self._unused.clear()
+        try:
+            async with self._bounded():
+                yield
+        finally:
+            self._uses -= 1
+            if not self._uses:
+                self._unused.set()
 
     @contextlib.asynccontextmanager
     async def _bounded(self) -> AsyncIterator[None]:

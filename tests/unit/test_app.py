@@ -7,7 +7,8 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -32,6 +33,15 @@ next_hop: {{address: "127.0.0.1:{next_hop}", tls: none}}
 keys: {{folder: {{type: directory, path: keys}}}}
 policy: {{default: {{encrypt: never, keys: [folder]}}}}
 """
+
+
+REMOTE = (
+    CONFIG.replace("path: keys}}}}", "path: keys}}, wkd: {{type: wkd}}}}").replace(
+        "[folder]", "[folder, wkd]"
+    )
+    + 'store: {{url: "sqlite:///relay.db"}}\n'
+)
+"""With a source outside of this machine, and so with a store."""
 
 
 _CERTIFICATE = keys.certificate("curve25519")
@@ -72,6 +82,39 @@ async def _started(world: World) -> AsyncIterator[Relay]:
 async def _world(tmp_path: Path, next_hop: int, port: int = 0, encrypt: str = "never") -> World:
     text = CONFIG.format(port=port, next_hop=next_hop).replace("never", encrypt)
     return await asyncio.to_thread(World, tmp_path, text)
+
+
+@asynccontextmanager
+async def _dialogue(world: World) -> AsyncIterator[Callable[[str], Awaitable[bytes]]]:
+    """A connection: says one command and hears the last line of the reply."""
+    address = str(world.facts("listening")[0]["address"])
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(address.rpartition(":")[2]))
+
+    async def say(command: str) -> bytes:
+        writer.write(f"{command}\r\n".encode())
+        reply = await reader.readline()
+        while reply[3:4] == b"-":
+            reply = await reader.readline()
+        return reply
+
+    await reader.readline()
+    yield say
+    writer.close()
+    await writer.wait_closed()
+
+
+def _connections() -> int:
+    """To SQLite: each has a thread of its own, unlike the loop's helpers (`asyncio_0`)."""
+    return sum(not thread.name.startswith("asyncio_") for thread in threading.enumerate())
+
+
+async def _settled(value: Callable[[], int], expected: int) -> int:
+    """The value as soon as it is what is expected, or after ten seconds."""
+    for _ in range(1000):
+        if value() == expected:
+            break
+        await asyncio.sleep(0.01)
+    return value()
 
 
 async def _send(world: World, recipient: str = "a@example.com") -> bytes:
@@ -200,6 +243,26 @@ async def test_background_task_that_dies_is_reported(
 
     assert reply.startswith(b"250")
     assert ["background_task_failed"] == [record.getMessage() for record in caplog.records]
+
+
+async def test_reload_closes_the_old_sources_after_their_last_transaction(
+    tmp_path: Path, hop: FakeNextHop
+) -> None:
+    """A relay that is reloaded every day keeps no connection to the store for each of them."""
+    world = await asyncio.to_thread(World, tmp_path, REMOTE.format(port=0, next_hop=hop.port))
+    async with _started(world) as relay:
+        before = _connections()
+        async with _dialogue(world) as say:
+            await say("EHLO x.example")
+            await say("MAIL FROM:<s@example.com>")
+            for _ in range(5):
+                await relay.reload()
+            in_use = await _settled(lambda: len(relay._retired_sources), 1)
+            await say("RSET")
+            left = await _settled(lambda: len(relay._retired_sources), 0)
+            connections = await _settled(_connections, before)
+
+    assert (1, 0, before) == (in_use, left, connections)
 
 
 async def test_reload_names_what_needs_a_restart(tmp_path: Path, hop: FakeNextHop) -> None:

@@ -17,12 +17,7 @@ from relay.config import ConfigInvalid, DirectorySource, Endpoint, OwnLogin, loa
 from relay.config.document import read
 from relay.config.schema import EntrySettings, NextHop, Settings
 from relay.config.validate import validate
-from relay.message import (
-    Encrypt,
-    KeyChange,
-    Mixed,
-    Rule,
-)
+from relay.message import Encrypt, KeyChange, Mixed, Rule
 from relay.remembered import Trust
 from tests import configs
 from tests.configs import MINIMAL, Load, problems, write_secret

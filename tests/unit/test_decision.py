@@ -8,14 +8,7 @@ from itertools import product
 import pytest
 
 from relay import decision
-from relay.errors import (
-    KeyLookupFailed,
-    KeyLookupGaveUp,
-    KeyMissing,
-    KeyUnusable,
-    MixedRefused,
-    RelayError,
-)
+from relay.errors import KeyLookupFailed, KeyLookupGaveUp, KeyMissing, KeyUnusable, MixedRefused, RelayError
 from relay.message import (
     Address,
     Admission,

@@ -14,13 +14,7 @@ from relay.address import parse_mailbox
 from relay.errors import KeySourceUnavailable
 from relay.explain import NULL_SENDER, Explanation, as_dict, as_table, explain, needs_attention, together
 from relay.lookup import KeyFinder, Listed
-from relay.message import (
-    Address,
-    Certificate,
-    Encrypt,
-    KeyChange,
-    Mixed,
-)
+from relay.message import Address, Certificate, Encrypt, KeyChange, Mixed
 from relay.openpgp.judge import Judge
 from relay.pins import Pins
 from relay.policy import Entry, Policy, parse_pattern

@@ -11,13 +11,7 @@ import pytest
 
 from relay.errors import KeySourceDistrusted, KeySourceUnavailable
 from relay.lookup import KeyFinder, Listed
-from relay.message import (
-    Address,
-    Certificate,
-    LookupResult,
-    Rule,
-    Verdict,
-)
+from relay.message import Address, Certificate, LookupResult, Rule, Verdict
 from relay.pins import Pins
 from relay.remembered import Trust
 from tests.fakes import FixedClock, ListJournal, PinsInMemory

@@ -8,16 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from relay.lookup import KeyFinder, Listed
-from relay.message import (
-    Address,
-    Certificate,
-    KeyChange,
-    Lookup,
-    LookupResult,
-    PinConflict,
-    Rule,
-    Verdict,
-)
+from relay.message import Address, Certificate, KeyChange, Lookup, LookupResult, PinConflict, Rule, Verdict
 from relay.pins import Pins
 from relay.remembered import PendingState, Trust
 from tests.fakes import FixedClock, ListJournal, PinsInMemory

@@ -30,15 +30,7 @@ from relay.errors import (
     SenderNotAllowed,
     TooManyCopies,
 )
-from relay.message import (
-    Address,
-    Encrypt,
-    Login,
-    Mixed,
-    Released,
-    Sealed,
-    Verdict,
-)
+from relay.message import Address, Encrypt, Login, Mixed, Released, Sealed, Verdict
 from relay.mime import armor, packets
 from relay.openpgp.sequoia import SequoiaEngine
 from relay.pipeline import aside

@@ -10,23 +10,14 @@ from datetime import UTC, datetime
 import pytest
 
 from relay.address import parse_mailbox
-from relay.errors import (
-    KeyChangeHeld,
-    KeyLookupFailed,
-    PinnedKeyMissing,
-    RelayError,
-)
+from relay.errors import KeyChangeHeld, KeyLookupFailed, PinnedKeyMissing, RelayError
 from relay.lookup import KeyFinder, Listed
-from relay.message import (
-    Address,
-    Certificate,
-    Encrypt,
-    Sealed,
-)
+from relay.message import Address, Certificate, Encrypt, Sealed
 from relay.openpgp.judge import Judge
 from relay.openpgp.sequoia import SequoiaEngine
+from relay.parts import Parts
 from relay.pins import Pins
-from relay.pipeline import Parts, Transaction
+from relay.pipeline import Transaction
 from relay.remembered import Pin, Trust
 from tests import keys
 from tests.fakes import ListJournal, PinsInMemory

@@ -9,12 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.address import parse_mailbox
-from relay.message import (
-    Encrypt,
-    KeyChange,
-    Mixed,
-    Rule,
-)
+from relay.message import Encrypt, KeyChange, Mixed, Rule
 from relay.policy import Entry, Kind, Pattern, Policy, entry_name, parse_pattern
 from relay.remembered import Trust
 

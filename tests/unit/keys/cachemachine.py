@@ -17,10 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from relay.errors import KeySourceDistrusted, KeySourceUnavailable, StoreUnavailable
 from relay.keys.refreshing import refresh_due
-from relay.message import (
-    Certificate,
-    Discovered,
-)
+from relay.message import Certificate, Discovered
 from relay.remembered import CacheEntry
 from tests.keys import certificate
 from tests.unit.keys.discoveries import ADDRESS, Bench, MemoryCache, Middle, Outcome

@@ -13,11 +13,7 @@ from relay.address import parse_mailbox
 from relay.errors import StoreUnavailable
 from relay.keys.asking import Asking
 from relay.keys.cached import CachedKeys, CacheTimes
-from relay.message import (
-    Address,
-    Certificate,
-    Discovered,
-)
+from relay.message import Address, Certificate, Discovered
 from relay.remembered import CacheEntry
 from tests.fakes import FixedClock, ListJournal
 

@@ -8,9 +8,7 @@ from datetime import datetime, timedelta
 
 from relay.errors import StoreUnavailable
 from relay.keys.autocrypt import Learner
-from relay.message import (
-    KeyChange,
-)
+from relay.message import KeyChange
 from relay.mime.autocrypt import Header
 from relay.openpgp.judge import Judge
 from relay.remembered import LearnedKey, PendingKey, PendingState, Pin, Trust

@@ -10,9 +10,7 @@ import pytest
 
 from relay.errors import KeySourceUnavailable, StoreUnavailable
 from relay.keys.autocrypt import LearnedSource
-from relay.message import (
-    KeyChange,
-)
+from relay.message import KeyChange
 from relay.mime.autocrypt import Header
 from relay.remembered import LearnedKey, PendingKey, PendingState, Trust
 from tests.keys import certificate, fixture

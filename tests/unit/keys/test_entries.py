@@ -11,9 +11,7 @@ from relay.address import parse_mailbox
 from relay.errors import KeySourceDistrusted, KeySourceUnavailable
 from relay.keys import entries
 from relay.keys.entries import CacheTimes, Question, with_revocations
-from relay.message import (
-    Certificate,
-)
+from relay.message import Certificate
 from relay.mime.packets import Malformed
 from relay.remembered import CacheEntry
 from tests.forge import Owner
