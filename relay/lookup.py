@@ -149,23 +149,20 @@ class KeyFinder:
             raise KeySourceUnavailable(f"no source is named {name}")
         began = self._clock.monotonic()
         asks = listed.cached is None or not await self._is_settled(search)
-        answer = Answer(name, asked=asks)
+        waived = ""
         try:
             certificates = await self._in_time(search, self._certificates(listed, search, asks=asks))
         except KeySourceUnavailable as exc:
             failure = str(exc) or "unavailable"
             if not await self._is_waived(listed, search, exc):
-                search.answers.append(replace(answer, failure=failure, seconds=self._since(began)))
+                failed = Answer(name, failure=failure, seconds=self._since(began), asked=asks)
+                search.answers.append(failed)
                 raise
-            certificates, answer = [], replace(answer, waived=failure)
+            certificates, waived = [], failure
         search.add(certificates, listed.trust)
+        seconds, asked_at = self._since(began), await self._asked_at(listed, search)
         search.answers.append(
-            replace(
-                answer,
-                found=len(certificates),
-                seconds=self._since(began),
-                asked_at=await self._asked_at(listed, search),
-            )
+            Answer(name, len(certificates), seconds=seconds, asked=asks, asked_at=asked_at, waived=waived)
         )
 
     def _since(self, began: float) -> float:
@@ -236,15 +233,14 @@ class KeyFinder:
     async def _judged(self, search: _Search) -> Lookup:
         rule = search.rule
         verdicts = await self._verdicts(search) if search.found else ()
+        result, chosen = LookupResult.NONE, tuple[Verdict, ...]()
         if rule.certificates:
-            lookup = _by_hand(rule, verdicts)
-        elif not verdicts:
-            lookup = Lookup(LookupResult.NONE)
-        else:
+            result, chosen, verdicts = _by_hand(rule, verdicts)
+        elif verdicts:
             usable = [verdict for verdict in verdicts if verdict.usable]
-            best = tuple(sorted(usable, key=lambda verdict: _preference(rule, verdict))[:1])
-            lookup = Lookup(LookupResult.USABLE if best else LookupResult.UNUSABLE, best, verdicts)
-        return replace(lookup, answers=tuple(search.answers), trusts=search.trusts)
+            chosen = tuple(sorted(usable, key=lambda verdict: _preference(rule, verdict))[:1])
+            result = LookupResult.USABLE if chosen else LookupResult.UNUSABLE
+        return Lookup(result, chosen, verdicts, tuple(search.answers), trusts=search.trusts)
 
 
 class MessageLookups:
@@ -327,7 +323,9 @@ def _unasked(search: _Search, lookup: Lookup) -> list[str]:
     return unasked if not chosen or not chosen.isdisjoint(unasked) else []
 
 
-def _by_hand(rule: Rule, verdicts: tuple[Verdict, ...]) -> Lookup:
+def _by_hand(
+    rule: Rule, verdicts: tuple[Verdict, ...]
+) -> tuple[LookupResult, tuple[Verdict, ...], tuple[Verdict, ...]]:
     """Every certificate that the admin named must be there and usable; a missing one is never "no key"."""
     known = {verdict.certificate.fingerprint for verdict in verdicts}
     missing = tuple(
@@ -337,5 +335,5 @@ def _by_hand(rule: Rule, verdicts: tuple[Verdict, ...]) -> Lookup:
     )
     everything = verdicts + missing
     if all(verdict.usable for verdict in everything):
-        return Lookup(LookupResult.USABLE, everything, everything)
-    return Lookup(LookupResult.UNUSABLE, verdicts=everything)
+        return LookupResult.USABLE, everything, everything
+    return LookupResult.UNUSABLE, (), everything
