@@ -1,7 +1,7 @@
 """How long the lookup of a recipient takes whose key a discovered source has given before (aim: 50 µs).
 
-In this process, with all that a message goes through: a folder that has nothing, a WKD source behind its cache
-in SQLite, the judge and the pin. The source itself is asked once, before the clock runs.
+In this process, with all that a message goes through: a folder that has nothing, a WKD source behind its
+cache in SQLite, the judge and the pin. The source itself is asked once, before the clock runs.
 """
 
 from __future__ import annotations
