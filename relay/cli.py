@@ -7,6 +7,7 @@ needs is imported inside it, so that `relay --help` answers at once.
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import sys
@@ -54,6 +55,9 @@ Exit codes:
 @click.version_option(relay.__version__, "-V", "--version", prog_name="relay")
 def main() -> None:
     """The console script."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Strangers' names may hold what the terminal's character set lacks; standard error escapes by itself.
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 # --------------------------------------------------------------------------- run, demo, check

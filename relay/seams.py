@@ -147,6 +147,12 @@ class LearnedKeys(Protocol):
     async def put(self, key: LearnedKey) -> None:
         """Keeps the key in place of the one of the same address; whether it may is decided before."""
 
+    async def forget(self, address_key: str) -> bool:
+        """Drops what was learned for the address; False where nothing was."""
+
+    async def all(self, limit: int) -> list[LearnedKey]:
+        """The keys of all addresses, sorted by these."""
+
 
 class KeyLearner(Protocol):
     """Learns keys from messages that were sent (Autocrypt)."""

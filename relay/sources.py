@@ -23,7 +23,7 @@ from relay.pins import Pins
 if TYPE_CHECKING:
     from relay.config import Config
     from relay.keys.cached import CachedKeys
-    from relay.seams import Clock, Journal, KeyCache, KeyLearner, PinBook
+    from relay.seams import Clock, Journal, KeyCache, KeyLearner, LearnedKeys, PinBook
     from relay.store.database import Store
 
 _FOLLOW_SECONDS = 1.0
@@ -72,6 +72,11 @@ class Sources:
     def cache(self) -> KeyCache | None:
         """Where answers are kept."""
         return self.store.cache if self.store else None
+
+    @property
+    def learned(self) -> LearnedKeys | None:
+        """Where keys from messages are kept."""
+        return self.store.learned if self.store else None
 
     async def load(self, journal: Journal) -> None:
         """Reads the local sources and opens the store. What fails is reported and stays unavailable."""

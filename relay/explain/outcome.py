@@ -16,16 +16,7 @@ from relay import decision
 from relay.address import has_routing
 from relay.errors import BadAddress, MixedRefused, RelayError
 from relay.lookup import LOOKUP_SECONDS
-from relay.message import (
-    Address,
-    Answer,
-    Encrypt,
-    Lookup,
-    LookupResult,
-    PinConflict,
-    Reply,
-    Rule,
-)
+from relay.message import Address, Answer, Encrypt, Lookup, LookupResult, PinConflict, Reply, Rule
 from relay.remembered import Trust
 
 if TYPE_CHECKING:

@@ -3,13 +3,7 @@
 from __future__ import annotations
 
 from relay.explain.outcome import Explanation, age_seconds, answers, missing_pin_word
-from relay.message import (
-    Answer,
-    Lookup,
-    Reply,
-    Rule,
-    Verdict,
-)
+from relay.message import Answer, Lookup, Reply, Rule, Verdict
 from relay.remembered import Pin, Trust
 
 

@@ -6,13 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from relay.explain.outcome import Explanation, age_seconds, answers, missing_pin_word
-from relay.message import (
-    Answer,
-    Encrypt,
-    Reply,
-    Rule,
-    Verdict,
-)
+from relay.message import Answer, Encrypt, Reply, Rule, Verdict
 from relay.remembered import Pin, Trust
 
 _STYLES = {

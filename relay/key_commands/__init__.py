@@ -2,7 +2,8 @@
 
 `listing`, `importing` and `exporting` work on what is there; `asking` and `refreshing` ask the sources;
 `expiry` looks ahead; `pinning` decides about changed keys; `publishing` writes a Web Key Directory with
-`wkdtree`. `opening` gives all of them their sources, `collection` what is known without asking.
+`wkdtree`. `opening` gives all of them their sources, `collection` and `finding` what is known without
+asking; `rows` shows lists.
 """
 
 from __future__ import annotations

@@ -37,14 +37,19 @@ def addresses(
 def fingerprint(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     """A full fingerprint as `Certificate.fingerprint` has it; a key ID can be made to fit by anybody."""
     digits = squeezed(value)
-    if len(digits) not in FINGERPRINT_DIGITS or not set(digits) <= set("0123456789ABCDEF"):
+    if not is_fingerprint(digits):
         raise click.BadParameter(f"{value!r} is not a full fingerprint, which has 40 or 64 hex digits")
     return digits
 
 
+def is_fingerprint(digits: str) -> bool:
+    """Whether it is a full one, as `Certificate.fingerprint` has it."""
+    return len(digits) in FINGERPRINT_DIGITS and set(digits) <= set("0123456789ABCDEF")
+
+
 def squeezed(value: str) -> str:
     """A fingerprint as people write it, without spaces and `0x`, in upper case."""
-    return "".join(value.split()).removeprefix("0x").upper()
+    return "".join(value.split()).upper().removeprefix("0X")
 
 
 def domains(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:

@@ -25,11 +25,7 @@ if TYPE_CHECKING:
     from relay.config import Config
     from relay.explain import Explanation
     from relay.lookup import Listed
-    from relay.message import (
-        Address,
-        Certificate,
-        Verdict,
-    )
+    from relay.message import Address, Certificate, Verdict
     from relay.policy import Policy
     from relay.remembered import Pin, Trust
     from relay.seams import Clock, KeyJudge
@@ -213,15 +209,20 @@ def _show(found: Found) -> None:
     out = console()
     for said in found.said:
         table = explain.two_columns()
-        explain.add_row(
-            table, "source", f"{said.name} (trust {said.trust.word}, {said.milliseconds} ms)", "bold"
-        )
+        explain.add_row(table, "source", _heading(found, said), "bold")
         explain.add_row(table, "answer", _answer(said), "red" if said.failure else "")
         for verdict in said.verdicts:
             explain.add_verdict(table, verdict)
         out.print(table)
         out.print()
     out.print(_decision(found))
+
+
+def _heading(found: Found, said: Said) -> str:
+    """A key in a source that the rule leaves out encrypts nothing: that is told where it is shown."""
+    is_left_out = found.explanation and said.name not in found.explanation.rule.keys
+    note = "; the rule does not name it" if is_left_out else ""
+    return f"{said.name} (trust {said.trust.word}, {said.milliseconds} ms{note})"
 
 
 def _decision(found: Found) -> Table:
@@ -234,6 +235,7 @@ def _decision(found: Found) -> Table:
         explain.add_row(table, "pin", explain.pin_text(found.pin))
     if explanation:
         explain.add_row(table, "rule", explanation.rule.name)
+        explain.add_row(table, "because", explanation.rule.because)
         explain.add_decision(table, explanation)
     return table
 

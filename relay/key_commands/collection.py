@@ -1,4 +1,4 @@
-"""What is known without asking anybody: the certificates of the local sources and those that are cached.
+"""What is known without asking anybody: the certificates of local sources, those cached, and those learned.
 
 A list never hides that a source could not be read.
 """
@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from relay.build import LoadedSource
-    from relay.message import (
-        Certificate,
-        Verdict,
-    )
+    from relay.message import Certificate, Verdict
     from relay.remembered import CacheEntry
     from relay.seams import KeyJudge
     from relay.sources import Sources
@@ -54,7 +51,7 @@ async def kept_entries(sources: Sources, name: str, used_after: datetime = FAR_P
 
 
 async def cached(sources: Sources) -> tuple[dict[str, list[Certificate]], list[str]]:
-    """The certificates that are kept, by the `Address.key` they were found for, and what cannot be read.
+    """The certificates in the store, by the `Address.key` they were found for, and what cannot be read.
 
     Raises:
         StoreUnavailable: the store could not be read.
@@ -70,7 +67,24 @@ async def cached(sources: Sources) -> tuple[dict[str, list[Certificate]], list[s
                 groups.setdefault(_address_key(entry), []).extend(parse(entry))
             except Malformed as exc:
                 failures.append(f"what {name} answered about {entry.address} cannot be read: {exc}")
+        await _add_learned(sources, name, groups, failures)
     return groups, failures
+
+
+async def _add_learned(
+    sources: Sources, name: str, groups: dict[str, list[Certificate]], failures: list[str]
+) -> None:
+    """What messages taught, if that is what this source gives."""
+    from relay.errors import KeySourceUnavailable
+    from relay.keys.autocrypt import LearnedSource, certificate_of
+
+    if sources.learned is None or not isinstance(sources.listed[name].source, LearnedSource):
+        return
+    for key in await sources.learned.all(_MAX_ENTRIES):
+        try:
+            groups.setdefault(key.address_key, []).append(certificate_of(key, name))
+        except KeySourceUnavailable as exc:
+            failures.append(str(exc))
 
 
 def _address_key(entry: CacheEntry) -> str:

@@ -12,7 +12,7 @@ import click
 from relay.key_commands import arguments
 from relay.key_commands.collection import NO_ADDRESS, Judged, judged
 from relay.key_commands.listing import everything
-from relay.key_commands.opening import finish, judge_of, run
+from relay.key_commands.opening import finish, judge_of, remark, run
 from relay.terminal import config_option, console, load_config
 
 if TYPE_CHECKING:
@@ -21,10 +21,18 @@ if TYPE_CHECKING:
     from relay.message import Verdict
 
 
+_MAX_DAYS = 36_500
+"""A hundred years; expiry dates of version 4 keys end in the year 2106."""
+
+
 @click.command()
 @config_option
 @click.option(
-    "--days", type=click.IntRange(min=0), default=30, show_default=True, help="How far to look ahead."
+    "--days",
+    type=click.IntRange(0, _MAX_DAYS),
+    default=30,
+    show_default=True,
+    help="How far to look ahead.",
 )
 @arguments.as_json
 def expiring(config_file: Path, days: int, as_json: bool) -> None:
@@ -47,8 +55,10 @@ def expiring(config_file: Path, days: int, as_json: bool) -> None:
     ending = ending_by(judged(groups, judge_of(config), now), now + timedelta(days=days))
     if as_json:
         click.echo(json.dumps(as_dict(days, ending, failures), indent=2))
-    else:
+    elif ending:
         _show(ending)
+    else:
+        remark(f"no known certificate ends within {days} days")
     finish(failures, found_problems=bool(ending))
 
 

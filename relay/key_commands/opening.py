@@ -116,6 +116,12 @@ def finish(failures: Iterable[str], *, found_problems: bool = False) -> None:
         sys.exit(1)
 
 
+def remark(text: str) -> None:
+    """A line for somebody at a terminal. Cron would send it by mail, although nothing is to be done."""
+    if sys.stderr.isatty():
+        click.echo(text, err=True)
+
+
 def without_store() -> NoReturn:
     """Ends a command that has nothing to work on."""
     raise click.ClickException(

@@ -14,23 +14,21 @@ from typing import TYPE_CHECKING
 
 import click
 
-from relay.key_commands import arguments
-from relay.key_commands.opening import clean, judge_of, opened_sources, run, without_store
+from relay.key_commands import arguments, rows
+from relay.key_commands.opening import clean, judge_of, opened_sources, remark, run, without_store
 from relay.terminal import config_option, console, load_config
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from relay.config import Config
-    from relay.message import (
-        Address,
-    )
+    from relay.message import Address
     from relay.remembered import PendingKey, PendingState, Pin
     from relay.seams import PinBook
     from relay.sources import Sources
 
 _Row = tuple["PendingKey", "Pin | None"]
 """A key that would replace a pinned one, and that one."""
+
+_COLUMNS = ("address", "pinned", "new", "source", "trust", "since", "state")
 
 # --------------------------------------------------------------------------- pending
 
@@ -41,23 +39,28 @@ _Row = tuple["PendingKey", "Pin | None"]
 def pending(config_file: Path, as_json: bool) -> None:
     """List the keys that would take the place of one that was used before.
 
-    `waiting` ones hold back mail until you approve or reject them; `approved` ones are used from the next
-    message on, and leave the list then; `rejected` ones stay, and mail is refused while their source gives
-    nothing else.
+    `waiting` ones are not used until you approve or reject them, and mail is held back while the sources give
+    nothing else; `approved` ones are used from the next message on, and leave the list then; `rejected` ones
+    stay, and mail is refused while the sources give nothing else.
 
     \b
     Compare the new fingerprint with its owner, over the telephone for instance, and then type:
+      relay keys show FINGERPRINT
       relay keys approve ADDRESS FINGERPRINT
       relay keys reject ADDRESS FINGERPRINT
     """
+    from relay.remembered import PendingState
+
     config = load_config(config_file)
-    rows = run(_pending(config)) if config.needs_store else []
+    found = run(_pending(config)) if config.needs_store else []
     if as_json:
-        click.echo(json.dumps({"pending": [row_as_dict(key, pin) for key, pin in rows]}, indent=2))
-    elif rows:
-        console().print(_table(rows))
+        click.echo(json.dumps({"pending": [row_as_dict(key, pin) for key, pin in found]}, indent=2))
+    elif found:
+        rows.show(console(), _COLUMNS, [_cells(key, pin) for key, pin in found])
+        if any(key.state is PendingState.WAITING for key, _ in found):
+            remark("Compare the new fingerprint with its owner, then: relay keys approve ADDRESS FINGERPRINT")
     else:
-        click.echo("no key waits for you", err=True)
+        remark("no key waits for you")
 
 
 async def _pending(config: Config) -> list[_Row]:
@@ -84,20 +87,10 @@ def row_as_dict(key: PendingKey, pin: Pin | None) -> dict[str, object]:
     }
 
 
-def _table(rows: list[_Row]) -> Table:
-    from rich.table import Table
-
-    from relay.explain import plain
-
-    table = Table(box=None, pad_edge=False)
-    for name in ("address", "pinned", "new", "source", "trust", "since", "state"):
-        table.add_column(name, overflow="fold", no_wrap=name in ("pinned", "new"))
-    for key, pin in rows:
-        since = f"{key.since:%Y-%m-%dT%H:%MZ}"
-        pinned = pin.fingerprint if pin else "-"
-        cells = (key.address_key, pinned, key.fingerprint, key.source, key.trust.word, since, key.state.value)
-        table.add_row(*map(plain, cells))
-    return table
+def _cells(key: PendingKey, pin: Pin | None) -> tuple[str, ...]:
+    pinned = pin.fingerprint if pin else "-"
+    since = f"{key.since:%Y-%m-%dT%H:%MZ}"
+    return key.address_key, pinned, key.fingerprint, key.source, key.trust.word, since, key.state.value
 
 
 # --------------------------------------------------------------------------- approve and reject
@@ -111,7 +104,8 @@ def approve(config_file: Path, address: Address, fingerprint: str) -> None:
     """Let the key FINGERPRINT take the place of the one that was used for ADDRESS before.
 
     Compare the full fingerprint with its owner first. A running relay uses the key from the next message on,
-    if a source of the rule still gives it and it is usable. Exits with 1 if there is no such pending key.
+    if a source of the rule still gives it and it is usable; a key from an Autocrypt header, from the next
+    message on that its owner sends. Exits with 1 if there is no such pending key.
     """
     from relay.remembered import PendingState
 
@@ -201,18 +195,20 @@ class Forgotten:
 
     entries: int
     """Cached answers."""
+    learned: bool
+    """Whether there was a key from a message."""
     pin: Pin | None
     pending: tuple[PendingKey, ...]
 
     def __bool__(self) -> bool:
-        return bool(self.entries or self.pin or self.pending)
+        return bool(self.entries or self.learned or self.pin or self.pending)
 
 
 @click.command()
 @config_option
 @click.argument("address", callback=arguments.address)
 def forget(config_file: Path, address: Address) -> None:
-    """Drop everything that is remembered about ADDRESS: cached answers, the pinned key, pending keys.
+    """Drop all that is remembered about ADDRESS: cached answers, learned, pinned and pending keys.
 
     The next key that is found is trusted as the first one was. It is the way out if the recipient has lost
     the old key and has a new one; `approve` is the narrower one. Local sources are not touched. Exits with 1
@@ -241,9 +237,10 @@ async def drop(sources: Sources, address: Address) -> Forgotten:
     pin = await sources.book.pin_of(address.key) if sources.book else None
     waiting = await sources.book.pending(address.key) if sources.book else []
     entries = await sources.cache.forget(address.key) if sources.cache else 0
+    learned = await sources.learned.forget(address.key) if sources.learned else False
     if sources.book:
         await sources.book.forget_pin(address.key)
-    return Forgotten(entries, pin, tuple(waiting))
+    return Forgotten(entries, learned, pin, tuple(waiting))
 
 
 def _tell(address: Address, dropped: Forgotten) -> None:
@@ -254,6 +251,8 @@ def _tell(address: Address, dropped: Forgotten) -> None:
         out.print(plain(f"forgot the pinned key {pin_text(dropped.pin)}"))
     for key in dropped.pending:
         out.print(plain(f"forgot the {key.state.value} key {key.fingerprint} from {key.source}"))
+    if dropped.learned:
+        out.print("forgot the key that was learned from a message")
     if dropped.entries:
         out.print(f"forgot {dropped.entries} cached answer{'s' if dropped.entries > 1 else ''}")
     out.print(

@@ -24,8 +24,19 @@ if TYPE_CHECKING:
 # --------------------------------------------------------------------------- wkd-hash
 
 
+def _addresses(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[Address, ...]:
+    """Addresses at domains; `[192.0.2.1]` has no key directory."""
+    found = arguments.addresses(context, parameter, values)
+    for address in found:
+        if address.domain.startswith("["):
+            raise click.BadParameter(f"{address} has no domain, and so no key directory")
+    return found
+
+
 @click.command("wkd-hash")
-@click.argument("addresses", callback=arguments.addresses, nargs=-1, required=True, metavar="ADDRESS...")
+@click.argument("addresses", callback=_addresses, nargs=-1, required=True, metavar="ADDRESS...")
 def wkd_hash(addresses: tuple[Address, ...]) -> None:
     """Print the WKD hash of each ADDRESS, and the URLs where its key is looked for. Nobody is asked.
 
@@ -169,6 +180,6 @@ def _write(root: Path, domain: Domain) -> None:
             click.echo(clean(f"{key}: {name} is not published: {verdict.sentence}"))
     addresses = sum(bool(page.data) for page in domain.pages.values())
     click.echo(
-        f"{domain.name}: {addresses} addresses published; {changes.written} files written,"
-        f" {changes.removed} removed"
+        f"{domain.name}: addresses published: {addresses}; files written: {changes.written},"
+        f" removed: {changes.removed}"
     )

@@ -165,10 +165,8 @@ def changes_between(
     before: list[Certificate], after: list[Certificate], verdicts: list[Verdict]
 ) -> list[str]:
     """What is new, gone, or has other signatures, with the verdict that it has now."""
-    from relay.explain import verdict_text
-
     old, new = _copies(before), _copies(after)
-    texts = {verdict.certificate.fingerprint: verdict_text(verdict) for verdict in verdicts}
+    texts = {verdict.certificate.fingerprint: _text(verdict) for verdict in verdicts}
     gone = [f"gone {_name(fingerprint)}" for fingerprint in old if fingerprint not in new]
     other = [
         f"{'changed' if fingerprint in old else 'new'} {_name(fingerprint)}: {texts.get(fingerprint, '')}"
@@ -176,6 +174,14 @@ def changes_between(
         if copies != old.get(fingerprint)
     ]
     return gone + other
+
+
+def _text(verdict: Verdict) -> str:
+    """With the date of the end: often it is what has changed."""
+    from relay.explain import verdict_text
+
+    until = f" until {verdict.expires:%Y-%m-%d}" if verdict.usable and verdict.expires else ""
+    return verdict_text(verdict) + until
 
 
 def _name(fingerprint: str) -> str:
@@ -198,4 +204,4 @@ def _show(results: list[Refreshed]) -> None:
             out.print(plain(f"{each.address} {each.source}: {change}"))
     changed = sum(bool(each.changes) for each in results)
     failed = sum(bool(each.failure) for each in results)
-    out.print(f"asked {len(results)} times: {changed} changed, {failed} failed")
+    out.print(f"queries: {len(results)}; changed: {changed}, failed: {failed}")

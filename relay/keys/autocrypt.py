@@ -66,7 +66,7 @@ class LearnedSource:
             KeySourceUnavailable: what it holds is damaged.
         """
         learned = await self._keys.get(address.key)
-        return [_certificate(learned, self.name)] if learned else []
+        return [certificate_of(learned, self.name)] if learned else []
 
     async def find_fingerprint(self, fingerprint: str) -> list[Certificate]:
         """Nothing: a key is learned for one address and never given for another."""
@@ -86,8 +86,8 @@ class LearnedSource:
         return await self.find(address)
 
 
-def _certificate(learned: LearnedKey, source: str) -> Certificate:
-    """The certificate as a source gives it; raises KeySourceUnavailable for a damaged one."""
+def certificate_of(learned: LearnedKey, source: str) -> Certificate:
+    """The certificate as the source gives it. Raises KeySourceUnavailable for a damaged one."""
     try:
         found = packets.certificates(learned.certificate, source)
     except packets.Malformed:
@@ -197,7 +197,7 @@ class Learner:
             await self._keys.put(key)  # usable or not: its owner may have revoked it
             return Outcome.SAME, ""
         # One certificate, one verdict: could mail to the address be encrypted with the key now?
-        [verdict] = self._judge.judge([_certificate(key, self._name)], address, key.learned_at)
+        [verdict] = self._judge.judge([certificate_of(key, self._name)], address, key.learned_at)
         if not verdict.usable:
             return Outcome.IGNORED, verdict.sentence
         pin = await self._pins.pin_of(key.address_key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from relay.remembered import LearnedKey
 from relay.store.changes import note
@@ -41,3 +41,17 @@ class SqlLearnedKeys:
                 statement.on_conflict_do_update(index_elements=["address_key"], set_=values)
             )
             await note(database, key.address_key, self._clock.now())
+
+    async def forget(self, address_key: str) -> bool:
+        """Drops what was learned for the address; False where nothing was. Raises StoreUnavailable."""
+        async with self._connections.writing() as database:
+            statement = delete(learned_keys).where(learned_keys.c.address_key == address_key)
+            is_gone = (await database.execute(statement)).rowcount > 0
+            await note(database, address_key, self._clock.now())
+        return is_gone
+
+    async def all(self, limit: int) -> list[LearnedKey]:
+        """The keys of all addresses, sorted by these. Raises StoreUnavailable."""
+        query = select(learned_keys).order_by(learned_keys.c.address_key).limit(limit)
+        async with self._connections.reading() as database:
+            return [LearnedKey(**row._mapping) for row in (await database.execute(query)).all()]

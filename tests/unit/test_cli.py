@@ -88,6 +88,16 @@ def test_module_is_the_same_command() -> None:
     assert done.stdout.startswith("relay, version ")
 
 
+@pytest.mark.parametrize("arguments", [["keys", "wkd-hash"], ["explain"]])
+def test_output_that_the_terminal_cannot_show_is_escaped(config: Path, arguments: list[str]) -> None:
+    """A name that its character set lacks is no reason to end with a trace."""
+    environ = {"RELAY_CONFIG": str(config)}
+    result = CliRunner(charset="iso8859-15", env=environ).invoke(main, [*arguments, "łukasz@example.com"])
+
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    assert "\\u0142ukasz@example.com" in result.stdout
+
+
 # --------------------------------------------------------------------------- check and run
 
 

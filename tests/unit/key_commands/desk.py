@@ -16,17 +16,16 @@ from relay.address import parse_mailbox
 from relay.config import Config
 from relay.errors import KeySourceUnavailable, StoreUnavailable
 from relay.key_commands.opening import local_sources
+from relay.keys.autocrypt import LearnedSource
 from relay.lookup import Listed
-from relay.message import (
-    Address,
-    Certificate,
-)
+from relay.message import Address, Certificate
 from relay.mime.packets import certificates
 from relay.openpgp.judge import Judge
 from relay.pins import Pins
-from relay.remembered import CacheEntry, PendingKey, PendingState, Pin, Trust
+from relay.remembered import CacheEntry, LearnedKey, PendingKey, PendingState, Pin, Trust
 from relay.seams import Clock, Journal
 from tests.fakes import FixedClock, ListJournal, PinsInMemory
+from tests.unit.keys.learned import MemoryKeys
 
 BOB = parse_mailbox("bob@example.com")
 EARLIER = datetime(2026, 5, 1, tzinfo=UTC)
@@ -61,6 +60,7 @@ class Found:
     pins: Pins | None = None
     book: PinsInMemory | None = None
     cache: CacheInMemory | None = None
+    learned: MemoryKeys | None = None
 
 
 class CacheInMemory:
@@ -174,6 +174,7 @@ class Desk:
     clock: FixedClock = field(default_factory=FixedClock)
     cache: CacheInMemory = field(default_factory=CacheInMemory)
     book: PinsInMemory = field(default_factory=PinsInMemory)
+    learned: MemoryKeys = field(default_factory=MemoryKeys)
     home: Path | None = None
     """Of a keyring beside the folder."""
 
@@ -216,6 +217,11 @@ class Desk:
         self.book.keys[address.key, name] = key
         return name
 
+    def learn(self, data: bytes, address: Address = BOB) -> None:
+        """Keeps a certificate as a message would have taught it."""
+        name = certificate(data).fingerprint
+        self.learned.rows[address.key] = LearnedKey(address.key, name, data, EARLIER, EARLIER)
+
     def states(self) -> list[PendingState]:
         return [key.state for key in self.book.keys.values()]
 
@@ -226,8 +232,11 @@ class Desk:
             "web": Listed(self.web, Trust.WKD, self.web),
             "dns": Listed(self.dns, Trust.DNSSEC, self.dns),
         }
+        if self.learned.rows:
+            heard = LearnedSource("heard", self.learned)
+            listed["heard"] = Listed(heard, Trust.LEARNED, heard)
         pins = Pins(self.book, Judge(), self.clock, ListJournal())
-        return Found(listed, pins, self.book, self.cache)
+        return Found(listed, pins, self.book, self.cache, self.learned)
 
     @asynccontextmanager
     async def opened(self, config: Config, clock: Clock, journal: Journal) -> AsyncIterator[Found]:

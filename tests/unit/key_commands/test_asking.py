@@ -36,6 +36,18 @@ def test_lookup_asks_everyone_and_shows_each_answer(desk: Desk) -> None:
     assert ["outcome", "refused; nothing is sent"] in lines
 
 
+def test_lookup_says_which_source_the_rule_leaves_out(desk: Desk) -> None:
+    """Else "refused, no key is known" stands below a usable key."""
+    desk.config.write_text(desk.config.read_text().replace("[folder, web, dns]", "[folder, web]"))
+    desk.dns.says[BOB.key] = [GOOD]
+
+    result = desk.run(lookup, "bob@example.com")
+
+    headings = [line for line in result.stdout.splitlines() if line.startswith("source")]
+    assert [False, False, True] == ["; the rule does not name it)" in heading for heading in headings]
+    assert "because  policy.default decides" in result.stdout
+
+
 def test_lookup_of_nothing_is_an_answer(desk: Desk) -> None:
     """That no source has a key was found out; it is no failure."""
     result = desk.run(lookup, "nobody@example.com")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from relay.address import parse_mailbox
 from relay.errors import KeySourceUnavailable
 from relay.key_commands import collection
 from relay.message import Certificate
@@ -44,6 +45,19 @@ async def test_cached_has_the_answers_of_every_outside_source(desk: Desk) -> Non
     assert {BOB.key: [(first, "web"), (second, "dns")]} == {
         key: [(known.data, known.source) for known in group] for key, group in groups.items()
     }
+
+
+async def test_cached_has_what_messages_taught(desk: Desk) -> None:
+    """A learned key is in use like a cached one; one that is damaged is named and hides no other."""
+    data, eve = cert("bob@example.com"), parse_mailbox("eve@example.com")
+    desk.learn(data)
+    desk.learn(cert("eve@example.com"), eve)
+    desk.learned.rows[eve.key] = replace(desk.learned.rows[eve.key], certificate=b"garbage")
+
+    groups, failures = await collection.cached(desk.sources)
+
+    assert [("heard", data)] == [(known.source, known.data) for known in groups[BOB.key]]
+    assert ["the key that was learned for eve@example.com is damaged"] == failures
 
 
 async def test_cached_names_an_entry_that_cannot_be_read(desk: Desk) -> None:

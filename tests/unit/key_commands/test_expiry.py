@@ -99,6 +99,14 @@ def test_expiring_of_nothing_is_silent(desk: Desk) -> None:
     assert (0, "") == (result.exit_code, result.output)
 
 
+def test_expiring_in_more_days_than_a_calendar_has_is_a_usage_error(desk: Desk) -> None:
+    """No trace of Python."""
+    result = desk.run(expiring, "--days", "9999999999")
+
+    assert 2 == result.exit_code
+    assert "9999999999 is not in the range" in result.stderr
+
+
 def test_expiring_with_an_unreadable_file_is_a_problem(desk: Desk) -> None:
     """What is not known cannot be said to last."""
     desk.folder.rename(desk.root / "elsewhere")

@@ -72,6 +72,37 @@ def test_show_of_nothing_exits_with_1(local: Desk, wanted: str, code: int) -> No
     assert code == local.run(show, wanted).exit_code
 
 
+@pytest.mark.parametrize("place", ["cached", "pinned", "waiting"])
+def test_show_of_a_fingerprint_knows_what_is_remembered(desk: Desk, place: str) -> None:
+    """`relay keys pending` names a fingerprint; this is how to see whose key it is before approving it."""
+    data = cert("Bob <bob@example.com>")
+    desk.web.keep(BOB, data if place == "cached" else cert("bob@example.com"))
+    if place == "pinned":
+        desk.pin(data)
+    elif place == "waiting":
+        desk.wait(data)
+
+    result = desk.run(show, fingerprint(data))
+
+    assert 0 == result.exit_code, result.output
+    shown = dict(line.strip().split(maxsplit=1) for line in result.output.splitlines())
+    source = {"cached": "web", "pinned": "web (pinned)", "waiting": "dns (waiting)"}[place]
+    assert (fingerprint(data), source) == (shown["certificate"], shown["from"])
+    assert "user id    Bob <bob@example.com>" in result.output
+
+
+def test_show_with_the_store_down_shows_the_files_and_says_so(desk: Desk) -> None:
+    """What lies on this machine needs no store."""
+    data = cert("bob@example.com")
+    desk.put("bob.pgp", data)
+    desk.broken = "connection refused"
+
+    result = desk.run(show, fingerprint(data))
+
+    assert (1, "the store cannot be used: connection refused\n") == (result.exit_code, result.stderr)
+    assert fingerprint(data) in result.stdout
+
+
 def test_list_leaves_out_what_is_cached_unless_asked(desk: Desk) -> None:
     """`--cached` adds the answers of sources outside of this machine; the copies of one key are one line."""
     data = cert("bob@example.com")

@@ -43,6 +43,14 @@ def test_wkd_hash_of_no_address_exits_with_2() -> None:
     assert 2 == CliRunner().invoke(wkd_hash, ["joe"]).exit_code
 
 
+def test_wkd_hash_of_an_address_without_a_domain_exits_with_2() -> None:
+    """`openpgpkey.[192.0.2.1]` is no host; a URL with it would send somebody on a search."""
+    result = CliRunner().invoke(wkd_hash, ["joe@[192.0.2.1]"])
+
+    assert (2, "") == (result.exit_code, result.stdout)
+    assert "joe@[192.0.2.1] has no domain" in result.stderr
+
+
 def test_publish_writes_the_addresses_of_the_named_domains(local: Desk, root: Path) -> None:
     """Every address of a certificate, and those of partners only if their domain is named."""
     local.put("1.pgp", cert("bob@example.com", "robert@example.com"))
@@ -51,7 +59,7 @@ def test_publish_writes_the_addresses_of_the_named_domains(local: Desk, root: Pa
     result = local.run(publish, "--wkd", root, "--domain", "Example.COM")
 
     assert 0 == result.exit_code, result.output
-    assert "example.com: 2 addresses published; 2 files written, 0 removed\n" == result.stdout
+    assert "example.com: addresses published: 2; files written: 2, removed: 0\n" == result.stdout
     assert [True, True, False] == _published(
         root, "bob@example.com", "robert@example.com", "carol@partner.example"
     )
@@ -83,7 +91,7 @@ def test_publish_tells_what_it_leaves_out(local: Desk, root: Path) -> None:
     assert 0 == result.exit_code, result.output
     assert [
         f"{expired.address}: {expired.certificate.fingerprint} is not published: {expired.verdict}",
-        "example.com: 1 addresses published; 1 files written, 0 removed",
+        "example.com: addresses published: 1; files written: 1, removed: 0",
     ] == result.stdout.splitlines()
     assert [False, True] == _published(root, str(expired.address), "bob@example.com")
 
@@ -100,9 +108,9 @@ def test_publish_removes_an_address_whose_certificate_is_gone(local: Desk, root:
     second = local.run(publish, "--wkd", root)
     third = local.run(publish, "--wkd", root, "--domain", "example.com")
 
-    assert "example.com: 1 addresses published; 0 files written, 1 removed" in first.stdout
+    assert "example.com: addresses published: 1; files written: 0, removed: 1" in first.stdout
     assert "example.com" not in second.stdout
-    assert "example.com: 0 addresses published; 0 files written, 1 removed\n" == third.stdout
+    assert "example.com: addresses published: 0; files written: 0, removed: 1\n" == third.stdout
     assert [False, False, True] == _published(
         root, "bob@example.com", "carol@example.com", "dave@example.org"
     )

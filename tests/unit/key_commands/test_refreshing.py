@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from relay.address import parse_mailbox
 from relay.key_commands.refreshing import USED_WITHIN, refresh
 from tests.unit.key_commands.desk import BOB, Desk
-from tests.unit.keys.certs import cert, fingerprint
+from tests.unit.keys.certs import cert, fingerprint, tsk
 
 OLD, NEW = cert("bob@example.com"), cert("bob@example.com")
 CAROL = parse_mailbox("carol@example.com")
@@ -29,7 +29,7 @@ def test_refresh_prints_what_changed_and_keeps_it(desk: Desk) -> None:
     assert [
         f"bob@example.com web: gone {fingerprint(OLD)}",
         f"bob@example.com web: new {fingerprint(NEW)}: usable",
-        "asked 2 times: 1 changed, 0 failed",
+        "queries: 2; changed: 1, failed: 0",
     ] == result.stdout.splitlines()
     assert (NEW,) == desk.cache.kept["web", BOB.key].certificates
 
@@ -45,8 +45,22 @@ def test_refresh_tells_of_other_signatures_on_the_same_key(desk: Desk) -> None:
 
     changed = desk.run(refresh, "carol@example.com")
 
-    assert "asked 2 times: 0 changed, 0 failed\n" == same.stdout
+    assert "queries: 2; changed: 0, failed: 0\n" == same.stdout
     assert f"carol@example.com web: changed {fingerprint(signature)}: not usable" in changed.stdout
+
+
+def test_refresh_tells_when_a_changed_key_ends(desk: Desk) -> None:
+    """An extension is the usual change, and "usable" it was before."""
+    owner = tsk("bob@example.com")
+    ends = [datetime(year, 3, 1, tzinfo=UTC) for year in (2090, 2095)]
+    versions = [bytes(owner.extract_certificate().set_expiration(end, owner.certifier())) for end in ends]
+    desk.web.keep(BOB, versions[0])
+    desk.web.says[BOB.key] = [versions[1]]
+
+    result = desk.run(refresh, "bob@example.com")
+
+    name = fingerprint(versions[1])
+    assert f"bob@example.com web: changed {name}: usable until 2095-03-01" == result.stdout.splitlines()[0]
 
 
 def _without_last_packet(data: bytes) -> bytes:
@@ -63,7 +77,7 @@ def test_refresh_without_addresses_asks_for_what_was_used_lately(desk: Desk) -> 
     result = desk.run(refresh)
 
     assert (["bob@example.com"], []) == (desk.web.asked, desk.dns.asked)
-    assert "asked 1 times: 0 changed, 0 failed\n" == result.stdout
+    assert "queries: 1; changed: 0, failed: 0\n" == result.stdout
 
 
 def test_refresh_asks_a_few_at_a_time(desk: Desk) -> None:
@@ -74,7 +88,7 @@ def test_refresh_asks_a_few_at_a_time(desk: Desk) -> None:
 
     result = desk.run(refresh)
 
-    assert "asked 24 times: 0 changed, 0 failed\n" == result.stdout
+    assert "queries: 24; changed: 0, failed: 0\n" == result.stdout
     assert 8 == desk.web.most
 
 
@@ -97,7 +111,7 @@ def test_refresh_that_fails_keeps_what_was_known(desk: Desk) -> None:
     result = desk.run(refresh, "bob@example.com")
 
     assert 1 == result.exit_code
-    assert "asked 2 times: 0 changed, 1 failed\n" == result.stdout
+    assert "queries: 2; changed: 0, failed: 1\n" == result.stdout
     assert "web cannot be asked about bob@example.com: connection refused\n" == result.stderr
 
 

@@ -58,6 +58,12 @@ class MemoryKeys:
             raise self.failure
         self.rows[key.address_key] = key
 
+    async def forget(self, address_key: str) -> bool:
+        return self.rows.pop(address_key, None) is not None
+
+    async def all(self, limit: int) -> list[LearnedKey]:
+        return [self.rows[key] for key in sorted(self.rows)][:limit]
+
 
 class MemoryPins:
     """The part of a `PinBook` that learning needs."""
