@@ -21,11 +21,15 @@ import dns.name
 import dns.rdatatype
 import dns.resolver
 
-from relay.errors import KeySourceUnavailable
+from relay.errors import KeySourceDistrusted, KeySourceUnavailable
 from relay.keys.networks import IPAddress
 
 _MAX_ADDRESSES = 16
 """Of each kind; more of them are not tried."""
+_MAX_UDP_OCTETS = 1232
+"""Fits into one packet on every path (RFC 9715 §3)."""
+_NOT_VALIDATED = frozenset({1, 2, *range(5, 13)})
+"""Extended errors of a failed DNSSEC validation (RFC 8914 §4.2, §4.3, §4.6 to §4.13)."""
 _TRY_SECONDS = 2.0
 """For one name server, so that a dead first one leaves time for the second."""
 
@@ -64,6 +68,7 @@ class Names:
             host: a domain name of A-labels, taken as complete.
 
         Raises:
+            KeySourceDistrusted: the resolver says that the answer failed DNSSEC validation.
             KeySourceUnavailable: it could not be found out: SERVFAIL, no answer, a broken one.
         """
         try:
@@ -82,6 +87,7 @@ class Names:
         else:
             _read_system(resolver, self._system_file)
         resolver.lifetime, resolver.timeout = self._timeout_seconds, _TRY_SECONDS
+        resolver.use_edns(0, 0, _MAX_UDP_OCTETS)  # without it no resolver says why it failed
         return resolver
 
     async def _both(self, resolver: dns.asyncresolver.Resolver, name: dns.name.Name) -> tuple[IPAddress, ...]:
@@ -94,7 +100,10 @@ class Names:
         found = tuple(address for reply in replies for address in reply.addresses)
         failure = next((reply.failure for reply in replies if reply.failure), "")
         if failure and not found:
-            raise KeySourceUnavailable(f"the address of {name.to_text(True)} is not known: {failure}")
+            unknown = f"the address of {name.to_text(True)} is not known: {failure}"
+            raise (KeySourceDistrusted if any(reply.bogus for reply in replies) else KeySourceUnavailable)(
+                unknown
+            )
         return found
 
 
@@ -121,6 +130,8 @@ class _Reply:
     addresses: tuple[IPAddress, ...] = ()
     failure: str = ""
     """Why nothing is known; empty where the addresses are all there are."""
+    bogus: bool = False
+    """A resolver said that the answer did not validate."""
 
 
 async def _ask(
@@ -133,7 +144,8 @@ async def _ask(
     except dns.resolver.NoAnswer as exc:
         return _none([exc.kwargs["response"]])
     except dns.resolver.NoNameservers as exc:
-        return _Reply(failure=_rcodes(exc) or "the name server does not answer properly")
+        why = _rcodes(exc) or "the name server does not answer properly"
+        return _Reply(failure=why, bogus=_is_bogus(exc))
     except dns.exception.Timeout:
         return _Reply(failure="the name server does not answer in time")
     except (dns.exception.DNSException, OSError, ValueError) as exc:
@@ -155,3 +167,9 @@ def _rcodes(exc: dns.resolver.NoNameservers) -> str:
     """`SERVFAIL` or what else the servers said (RFC 1035 §4.1.1); errors of other kinds have no such word."""
     words = [error[3] for error in exc.kwargs.get("errors", ()) if isinstance(error[3], str)]
     return ", ".join(dict.fromkeys(words))[:100]
+
+
+def _is_bogus(exc: dns.resolver.NoNameservers) -> bool:
+    """Whether a server said that the answer did not validate (RFC 8914)."""
+    answers = [error[4] for error in exc.kwargs.get("errors", ()) if error[4] is not None]
+    return any(int(error.code) in _NOT_VALIDATED for answer in answers for error in answer.extended_errors())

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from dns import rdatatype
-from dns.message import QueryMessage
+from dns import edns, rcode, rdatatype
+from dns.message import QueryMessage, make_response
 
-from relay.errors import KeySourceUnavailable
+from relay.errors import KeySourceDistrusted, KeySourceUnavailable
 from relay.keys.names import Names, parse_resolver
 from tests import nameserver
 from tests.nameserver import FakeNameserver, Respond
@@ -89,6 +89,27 @@ async def test_addresses_server_fails_is_unavailable(respond: Respond, words: st
     async with FakeNameserver(respond) as server:
         with pytest.raises(KeySourceUnavailable, match=words):
             await Names(server.address, timeout_seconds=0.3).addresses("www.test")
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"), [(6, KeySourceDistrusted), (7, KeySourceDistrusted), (22, KeySourceUnavailable)]
+)
+async def test_addresses_that_do_not_validate_are_distrusted(
+    code: int, expected: type[KeySourceUnavailable]
+) -> None:
+    """What a resolver calls bogus (RFC 8914) may be an attack; what it cannot reach is an outage."""
+
+    def respond(query: QueryMessage) -> bytes:
+        answer = make_response(query, recursion_available=True)
+        answer.set_rcode(rcode.SERVFAIL)
+        answer.use_edns(options=[edns.EDEOption(code)] if query.edns >= 0 else [])
+        return answer.to_wire()
+
+    async with FakeNameserver(respond) as server:
+        with pytest.raises(KeySourceUnavailable, match="SERVFAIL") as caught:
+            await Names(server.address, timeout_seconds=0.5).addresses("www.test")
+
+    assert expected is caught.type
 
 
 async def test_addresses_server_without_aaaa_is_enough() -> None:
