@@ -68,7 +68,7 @@ def _unavailable(recipient: Address, rule: Rule, lookup: Lookup) -> RelayError:
     source = lookup.failed_source
     detail = "; ".join(answer.failure for answer in lookup.answers if answer.failure)
     if rule.refuse_on_failure or lookup.failing_seconds >= rule.lookup_patience_seconds:
-        return KeyLookupGaveUp(detail, recipient=recipient, source=source, rule=rule.name)
+        return KeyLookupGaveUp(detail, recipient=recipient, source=source, rule=rule.deferral)
     return KeyLookupFailed(detail, recipient=recipient, source=source)
 
 

@@ -128,6 +128,8 @@ class Rule:
     """`lookup_failure: refuse`: an unavailable source is 550 at once instead of 451."""
     lookup_patience_seconds: int = 86_400
     """How long an unavailable source defers one address before the 451 becomes a 550."""
+    deferral: str = "policy.default"
+    """The entry that decided the two settings above, for a reply that says what to change."""
     allow_routing: bool = False
     """`address_routing: allow`: accept `%`, `!` or a second `@` in the local part of the recipient."""
     accept_encrypted: bool = False

@@ -324,4 +324,12 @@ def _rule(settings: _Settings, phrases: Mapping[str, str], ignored: list[str]) -
         if setting.entry and setting.entry.name != name
     ]
     because = "; ".join([why, *inherited, *ignored])
-    return Rule(name=name, because=because, **{field: setting.value for field, setting in settings.items()})
+    values = {field: setting.value for field, setting in settings.items()}
+    return Rule(name=name, because=because, deferral=_deferral(settings), **values)
+
+
+def _deferral(settings: _Settings) -> str:
+    """The entry to change where a source cannot be asked and the client is refused for good."""
+    refuses = settings["refuse_on_failure"]
+    entry = (refuses if refuses.value else settings["lookup_patience_seconds"]).entry
+    return entry.name if entry else "policy.default"

@@ -589,3 +589,15 @@ def test_rule_for_null_sender_is_as_strict_as_any_sender_entry() -> None:
     assert (Encrypt.ALWAYS, "policy.senders.hr") == (rule.encrypt, rule.name)
     only_lax = Policy.build(default, [], senders[1:]).rule_for_null_sender(recipient)
     assert Encrypt.WHEN_POSSIBLE is only_lax.encrypt
+
+
+def test_rule_for_names_the_entry_that_defers() -> None:
+    """Whoever reads why a refusal is final is told where to change it, not which entry demands encryption."""
+    of = policy(
+        {"encrypt": ALWAYS, "keys": ("folder",), "lookup_patience_seconds": 60},
+        {"partner.example": {"encrypt": ALWAYS}, "bob@partner.example": {"refuse_on_failure": True}},
+    )
+
+    found = [rule(of, recipient).deferral for recipient in ("bob@partner.example", "eve@partner.example")]
+
+    assert ["bob@partner.example", "policy.default"] == found
