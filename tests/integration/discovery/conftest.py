@@ -9,6 +9,7 @@ import pytest
 
 from tests import postfix
 from tests.integration.conftest import Site
+from tests.integration.discovery import situations
 from tests.integration.discovery import world as worlds
 from tests.integration.discovery.people import stranger
 from tests.network import HOST, Authority
@@ -23,6 +24,16 @@ def world(
     people = {domain: [stranger(domain)] for domain in domains}
     hop = (f"{HOST}:{next_hop.plain_port}", ", tls: none")
     with worlds.running(tmp_path_factory.mktemp("world"), authority, hop, people) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def stage(
+    tmp_path_factory: pytest.TempPathFactory, authority: Authority, next_hop: postfix.Postfix
+) -> Iterator[situations.Stage]:
+    """Every situation, with servers of its own."""
+    hop = (f"{HOST}:{next_hop.plain_port}", ", tls: none")
+    with situations.running(tmp_path_factory.mktemp("stage"), authority, hop) as made:
         yield made
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import random
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -29,7 +31,7 @@ NOWHERE = "nowhere.test"
 BROKEN = "broken.test"
 """Its zone cannot be loaded, so the DNS answers SERVFAIL."""
 
-_HTTPS = 443
+HTTPS_PORT = 443
 
 _CONFIG = """\
 hostname: relay.example.test
@@ -39,12 +41,13 @@ auth: {{type: users, users: {{file: {home}/users.passwd}}}}
 next_hop: {{address: "{next_hop}"{next_hop_tls}}}
 keys:
   folder: {{type: directory, path: {home}/keys}}
-  wkd: {{type: wkd, ca_file: {ca_file}, allow_networks: ["127.0.0.0/8"]}}
+  wkd: {{type: wkd, ca_file: {ca_file}, allow_networks: ["{web_networks}"]}}
   dane: {{type: dane, resolver: "{host}:{dns.resolver_port}", signed_name: "test."}}
   vks: {{type: vks, url: "https://{host}:{vks.port}", ca_file: {ca_file}, allow_networks: ["127.0.0.0/8"]}}
   corp: {{type: ldap, url: "ldaps://localhost:{ldap.tls_port}", base: "{people}", ca_file: {ca_file}}}
   learned: {{type: autocrypt}}
-dns: {{resolver: "{host}:{dns.authority_port}"}}
+{keys}
+dns: {{resolver: "{host}:{dns_port}"}}
 store: {store}
 cache: {{{cache}}}
 limits: {{{limits}}}
@@ -65,16 +68,30 @@ def web_host(number: int, network: str) -> Iterator[str]:
     address = f"{network}.{number}"
     with socket.socket() as probe:
         try:
-            probe.bind((address, _HTTPS))
+            probe.bind((address, HTTPS_PORT))
         except PermissionError:
             unavailable("web key directories are at port 443, which needs root")
     yield address
 
 
-def _network() -> str:
-    """A part of loopback for this process alone, by the worker of pytest-xdist and by chance."""
+def _own_networks() -> Iterator[str]:
+    """Parts of loopback for this process alone, by the worker of pytest-xdist and by chance; none twice."""
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-    return f"127.{100 + worker % 100}.{random.randrange(256)}"
+    for number in random.sample(range(256), 256):
+        yield f"127.{100 + worker % 100}.{number}"
+
+
+_networks = _own_networks()
+
+
+def own_network() -> str:
+    """A part of loopback whose https ports nobody has: no other world of this process, no other tests."""
+    return next(network for network in _networks if not _is_taken(f"{network}.1"))
+
+
+def _is_taken(address: str) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex((address, HTTPS_PORT)) == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +106,12 @@ class Settings:
     limits: str = ""
     store: str = ""
     """Empty: SQLite in the relay's folder."""
+    keys: str = ""
+    """More lines below `keys`, indented by two."""
+    web_networks: str = "127.0.0.0/8"
+    """Where the source `wkd` may connect to, although it is not public."""
+    validates_names: bool = False
+    """Whether the names of web servers are asked of the resolver that validates."""
 
 
 @dataclass
@@ -130,7 +153,7 @@ class World:
     def mortal_web(self, folder: Path) -> Iterator[nginx.Web]:
         """A directory for `MORTAL` that ends with the block; a second one may then take its place."""
         folder.mkdir(exist_ok=True)
-        place = f"{self.hosts[MORTAL]}:{_HTTPS}"
+        place = f"{self.hosts[MORTAL]}:{HTTPS_PORT}"
         with nginx.running(folder, self.authority, also=(place,)) as web:
             yield web
 
@@ -159,6 +182,9 @@ class World:
             limits=chosen.limits,
             default=f", {chosen.default}" if chosen.default else "",
             policy=chosen.policy,
+            keys=chosen.keys,
+            web_networks=chosen.web_networks,
+            dns_port=self.dns.resolver_port if chosen.validates_names else self.dns.authority_port,
         )
 
 
@@ -179,13 +205,14 @@ def running(
         (folder / name).mkdir()
     names = [f"openpgpkey.{domain}" for domain in (WKD, MORTAL)]
     authority = make_authority(folder / "ca", "localhost", HOST, *names)
-    network = _network()
+    network = own_network()
     with ExitStack() as stack:
         hosts = {
             domain: stack.enter_context(web_host(number, network))
             for number, domain in enumerate((WKD, MORTAL), 1)
         }
-        web = stack.enter_context(nginx.running(folder / "web", authority, also=(f"{hosts[WKD]}:{_HTTPS}",)))
+        place = f"{hosts[WKD]}:{HTTPS_PORT}"
+        web = stack.enter_context(nginx.running(folder / "web", authority, also=(place,)))
         vks = stack.enter_context(nginx.running(folder / "vks", authority))
         dns = stack.enter_context(dnssec.running(_zone(hosts, people.get(DANE, []))))
         ldap = stack.enter_context(slapd.running(authority, _entries(people.get(LDAP, []))))
@@ -208,3 +235,9 @@ def _entries(people: list[Person]) -> str:
         slapd.person(each.address.partition("@")[0], each.address, each.certificate) for each in people
     ]
     return slapd.unit(slapd.PEOPLE) + "".join(entries)
+
+
+def run_keys(site: Site, command: str, *arguments: str) -> str:
+    """What `relay keys …` prints for the configuration of a relay, which may be running."""
+    line = [sys.executable, "-m", "relay", "keys", command, "--config", str(site.relay.path), *arguments]
+    return subprocess.run(line, check=True, capture_output=True, text=True, timeout=60).stdout
