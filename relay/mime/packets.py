@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from relay.message import Certificate
@@ -158,20 +158,37 @@ def certificates(data: bytes, source: str) -> list[Certificate]:
     Raises:
         Malformed: not packets, something before the first primary key, or a secret key.
     """
-    packets = [packet for packet in walk(data) if packet.tag not in {MARKER, TRUST, PADDING}]
-    if any(packet.tag in {SECRET_KEY, SECRET_SUBKEY} for packet in packets):
-        raise Malformed("it holds a secret key; export the public key alone")
-    if not packets or packets[0].tag != PUBLIC_KEY:
+    found: list[_Certificate] = []
+    for packet in walk(data):  # never all packets at once: ten megabytes can be five million of them
+        if packet.tag in {SECRET_KEY, SECRET_SUBKEY}:
+            raise Malformed("it holds a secret key; export the public key alone")
+        if packet.tag == PUBLIC_KEY:
+            found.append(_Certificate(fingerprint(packet)))
+        if packet.tag not in _SAYING_NOTHING:
+            if not found:
+                break
+            found[-1].add(packet, data)
+    if not found:
         raise Malformed("it holds no OpenPGP certificate")
-    starts = [index for index, packet in enumerate(packets) if packet.tag == PUBLIC_KEY]
-    ends = [*starts[1:], len(packets)]
-    return [_certificate(data, packets[a:b], source) for a, b in zip(starts, ends, strict=True)]
+    return [Certificate(bytes(one.octets), one.fingerprint, tuple(one.user_ids), source) for one in found]
 
 
-def _certificate(data: bytes, packets: list[Packet], source: str) -> Certificate:
-    user_ids = tuple(packet.head.decode("utf-8", "replace") for packet in packets if packet.tag == USER_ID)
-    octets = b"".join(data[packet.start : packet.end] for packet in packets)
-    return Certificate(octets, fingerprint(packets[0]), user_ids, source)
+_SAYING_NOTHING = frozenset({MARKER, TRUST, PADDING})
+"""Packets that are no part of a certificate, wherever they stand."""
+
+
+@dataclass(slots=True)
+class _Certificate:
+    """One that is being put together."""
+
+    fingerprint: str
+    octets: bytearray = field(default_factory=bytearray)
+    user_ids: list[str] = field(default_factory=list)
+
+    def add(self, packet: Packet, data: bytes) -> None:
+        self.octets += data[packet.start : packet.end]
+        if packet.tag == USER_ID:
+            self.user_ids.append(packet.head.decode("utf-8", "replace"))
 
 
 # --------------------------------------------------------------------------- messages

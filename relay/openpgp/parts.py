@@ -181,12 +181,16 @@ def _sort(parts: Parts, walked: list[Packet]) -> Iterator[_Claim]:
                 yield component, signature
 
 
+_CERTIFYING = frozenset(bytes([version, kind]) for version in (4, 6) for kind in signatures.CERTIFICATIONS)
+"""How the bodies of certifications begin: version and type (RFC 9580 §5.2.3)."""
+
+
 def _is_others_certification(body: bytes, mark: bytes) -> bool:
     """Whether it certifies and the octets of the owner's key ID occur nowhere: so thousands cost nothing.
 
     One that names nobody falls too, and no program makes those. A revocation is never judged so.
     """
-    return body[:1] in {b"\x04", b"\x06"} and body[1] in signatures.CERTIFICATIONS and mark not in body
+    return body[:2] in _CERTIFYING and mark not in body
 
 
 def _component(parts: Parts, packet: Packet) -> Component | None:

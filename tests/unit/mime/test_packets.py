@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import tracemalloc
 
 import pysequoia
 import pytest
@@ -210,6 +211,31 @@ def test_certificates_without_primary_key_first_are_refused(data: bytes) -> None
     """A certificate begins with its primary key."""
     with pytest.raises(Malformed):
         packets.certificates(data, "folder")
+
+
+@pytest.mark.parametrize("tiny", [b"\xfc\x00", b"\xca\x00"], ids=["private", "marker"])
+def test_certificates_of_tiny_packets_take_little_memory(tiny: bytes) -> None:
+    """A file of ten megabytes is not half a gigabyte in memory, whatever it is made of."""
+    data = packet(6, b"\x04" + b"x" * 20) + tiny * 50_000
+    tracemalloc.start()
+    try:
+        packets.certificates(data, "folder")
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 8 * len(data)
+
+
+@pytest.mark.parametrize("between", [packet(10, b"PGP"), packet(12, b"x"), packet(21, b"xx")])
+def test_certificates_packets_that_say_nothing_are_left_out(between: bytes) -> None:
+    """Markers, trust and padding are no part of a certificate, wherever they stand."""
+    key, name = packet(6, b"\x04" + b"x" * 20), packet(13, b"a")
+
+    found = packets.certificates(between + key + between + name + between + key, "folder")
+
+    assert [key + name, key] == [certificate.data for certificate in found]
+    assert [("a",), ()] == [certificate.user_ids for certificate in found]
 
 
 def test_certificates_unknown_version_has_no_fingerprint() -> None:

@@ -150,6 +150,21 @@ def test_merge_certifications_of_others_are_not_read(monkeypatch: pytest.MonkeyP
     assert 2 == len(read)
 
 
+@pytest.mark.parametrize("body", [b"", b"\x03", b"\x04", b"\x06", b"\x04\x13", b"\x06\x30", b"\x05\x13"])
+@pytest.mark.parametrize("place", [1, 2, 3, 5])
+def test_merge_signature_without_content_is_skipped(body: bytes, place: int) -> None:
+    """A signature packet that ends after an octet or two says nothing, wherever it stands."""
+    packets = raw(WHOLE)
+    packets.insert(place, encode(2, body))
+
+    merged, alone = merge([b"".join(packets)]), merge([WHOLE])
+
+    assert list(alone.subkeys) == list(merged.subkeys)
+    assert [1, 1] == [
+        len(found.signatures) for found in [*merged.user_ids.values(), *merged.subkeys.values()]
+    ]
+
+
 def test_identity_is_that_of_the_primary_key() -> None:
     """Copies share it, whatever else they hold; different certificates do not."""
     other = Owner("other")
