@@ -12,11 +12,11 @@ from itertools import islice
 
 from relay.address import user_id_key
 from relay.errors import KeySourceUnavailable
-from relay.keys.index import address_keys, parse
+from relay.keys.index import address_keys, blocks, parse
 from relay.keys.trimming import only_user_id
 from relay.keys.unreadable import stand_in
 from relay.message import Certificate
-from relay.mime import armor, packets
+from relay.mime import packets
 from relay.mime.packets import Malformed
 
 MAX_CERTIFICATES = 20
@@ -34,7 +34,7 @@ def from_directory(body: bytes, source: str, address_key: str) -> list[Certifica
     with a page is not known to have no key, since that page can also be a maintenance notice.
     """
     try:
-        found = _parse(body, source)
+        found = parse_bounded(body, source)
     except Malformed:
         return [stand_in(source)]
     return _exact(found, address_key)
@@ -72,29 +72,39 @@ def with_fingerprint(body: bytes, source: str, fingerprint: str) -> list[Certifi
 
     Raises as `from_search`.
     """
-    return [found for found in _parsed(body, source) if fingerprint and found.fingerprint == fingerprint]
+    named = [found for found in _parsed(body, source) if fingerprint and found.fingerprint == fingerprint]
+    return _few(named)
+
+
+def parse_bounded(body: bytes, source: str) -> list[Certificate]:
+    """As `index.parse`, of something that a stranger may have filled with tiny packets.
+
+    Raises:
+        Malformed: as `index.parse`.
+        KeySourceUnavailable: it would take too long.
+    """
+    with contextlib.suppress(Malformed):  # `parse` says it better, at the same place
+        found = (packet for block in blocks(body) for packet in packets.walk(block))
+        if sum(1 for _ in islice(found, _MAX_PACKETS + 1)) > _MAX_PACKETS:
+            raise KeySourceUnavailable(f"it answered with more than {_MAX_PACKETS} packets")
+    return parse(body, source)
 
 
 def _exact(found: list[Certificate], address_key: str) -> list[Certificate]:
+    return _trimmed(_few(found), address_key) or found
+
+
+def _few(found: list[Certificate]) -> list[Certificate]:
     if len(found) > MAX_CERTIFICATES:
         raise KeySourceUnavailable(f"it answered with more than {MAX_CERTIFICATES} certificates")
-    return _trimmed(found, address_key) or found
+    return found
 
 
 def _parsed(body: bytes, source: str) -> list[Certificate]:
     try:
-        return _parse(body, source)
+        return parse_bounded(body, source)
     except Malformed as exc:
         raise KeySourceUnavailable("its answer is not a readable OpenPGP certificate") from exc
-
-
-def _parse(body: bytes, source: str) -> list[Certificate]:
-    """Raises Malformed, or KeySourceUnavailable where it would take too long."""
-    with contextlib.suppress(Malformed):  # `parse` says it better
-        data = body if body[:1] >= b"\x80" else b"".join(block.data for block in armor.blocks(body))
-        if sum(1 for _ in islice(packets.walk(data), _MAX_PACKETS + 1)) > _MAX_PACKETS:
-            raise KeySourceUnavailable(f"it answered with more than {_MAX_PACKETS} packets")
-    return parse(body, source)
 
 
 def _trimmed(found: list[Certificate], address_key: str) -> list[Certificate]:

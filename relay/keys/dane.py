@@ -40,6 +40,10 @@ _LABEL_OCTETS = 28
 _MAX_NONE_SECONDS = 10_800
 """How long "no key" may be kept, whatever the SOA says: the most that RFC 2308 §5 finds sensible."""
 
+_MIN_NONE_SECONDS = 30
+"""How long it is kept at least: not every message may cost a question that others can watch (RFC 7929 §5.1),
+whatever the owner of the zone wants. A key is kept for its TTL and no longer (§7.1), even if that is 0."""
+
 _UNREACHABLE = frozenset({dns.edns.EDECode.NO_REACHABLE_AUTHORITY, dns.edns.EDECode.NETWORK_ERROR})
 """Extended errors of a SERVFAIL that was no failed validation (RFC 8914 §4.23, §4.24)."""
 
@@ -194,7 +198,8 @@ def read_answer(response: dns.message.QueryMessage, address: Address, source: st
     """
     chain = response.resolve_chaining()
     if chain.answer is None or not response.flags & dns.flags.AD:
-        return Discovered(max_age_seconds=min(chain.minimum_ttl, _MAX_NONE_SECONDS))
+        seconds = min(max(chain.minimum_ttl, _MIN_NONE_SECONDS), _MAX_NONE_SECONDS)
+        return Discovered(max_age_seconds=seconds)
     found = [read_record(record.key, source) for record in chain.answer]
     return Discovered(tuple(_without_patterns(found, address)), chain.minimum_ttl)
 

@@ -34,19 +34,23 @@ def parse(data: bytes, source: str) -> list[Certificate]:
     Raises:
         Malformed: it holds anything else, a secret key for example; the text says what.
     """
-    data = data.removeprefix(_BYTE_ORDER_MARK)
-    if data[:1] >= b"\x80":  # the first octet of every packet (RFC 9580 §4.2), never one of armour
-        return packets.certificates(data, source)
-    found = [
-        certificate for block in _key_blocks(data) for certificate in packets.certificates(block, source)
-    ]
+    found = [certificate for block in blocks(data) for certificate in packets.certificates(block, source)]
     if not found:
         raise packets.Malformed("it holds no OpenPGP certificate")
     return found
 
 
-def _key_blocks(text: bytes) -> Iterator[bytes]:
-    for block in armor.blocks(text):
+def blocks(data: bytes) -> Iterator[bytes]:
+    """The packets in a file: of each armoured block, or the data itself where it is binary.
+
+    Raises:
+        Malformed: the armour is broken, or of something else.
+    """
+    data = data.removeprefix(_BYTE_ORDER_MARK)
+    if data[:1] >= b"\x80":  # the first octet of every packet (RFC 9580 §4.2), never one of armour
+        yield data
+        return
+    for block in armor.blocks(data):
         # Private keys go on to `packets.certificates`, which refuses them with a text of its own.
         if block.label not in {"PUBLIC KEY BLOCK", "PRIVATE KEY BLOCK"}:
             raise packets.Malformed(f"it holds a PGP {block.label}, not a certificate")

@@ -159,7 +159,8 @@ class LdapKeys:
         request = _search_request(self._settings, address.key)
         values = await self._ask(request)
         # in a thread: a megabyte of tiny packets takes a while
-        certificates = await asyncio.to_thread(self._read, values)
+        some = values[: MAX_CERTIFICATES + 1]  # each holds one at least
+        certificates = await asyncio.to_thread(self._read, some)
         if len(certificates) > MAX_CERTIFICATES:
             raise self._unavailable(f"it has more than {MAX_CERTIFICATES} certificates for one address")
         return Discovered(tuple(certificates))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 
-from relay.keys.index import parse
+from relay.keys.answers import parse_bounded
 from relay.keys.unreadable import stand_in
 from relay.message import Certificate
 from relay.mime.packets import Malformed
@@ -93,7 +93,10 @@ def entry_values(body: bytes, attribute: str) -> list[bytes]:
                 raise Refused("an entry in its answer cannot be read")
             name, values = _content(pair, (_OCTET_STRING, _SET))
             if name.partition(b";")[0].lower() == attribute.partition(";")[0].lower().encode():
-                found += [value for _, value in _elements(values)]
+                contents = [value for _, value in _elements(values)]
+                if not contents:  # only a request for names alone is answered so (RFC 4511 §4.5.1.6)
+                    raise Refused("an entry in its answer cannot be read")
+                found += contents
     return found
 
 
@@ -102,9 +105,12 @@ def read_value(value: bytes, source: str) -> list[Certificate]:
 
     For a value that holds anything else stands a certificate that the judge calls damaged: an address with
     such a value is not one without.
+
+    Raises:
+        KeySourceUnavailable: it holds more packets than anybody's certificates.
     """
     try:
-        return parse(value, source)
+        return parse_bounded(value, source)
     except Malformed:
         return [stand_in(source)]
 

@@ -18,6 +18,7 @@ link-local and multicast: IPv4-mapped and -compatible addresses, NAT64 (64:ff9b:
 site-local (fec0::/10) and segment routing (5f00::/16), some of which `is_global` takes for public."""
 
 _SPECIAL: tuple[IPNetwork, ...] = (
+    ipaddress.IPv4Network("168.63.129.16/32"),  # the host below each virtual machine of Azure
     ipaddress.IPv4Network("192.0.0.0/24"),  # RFC 6890, with exceptions in which nobody serves keys
     ipaddress.IPv4Network("192.88.99.0/24"),  # 6to4 relays (RFC 7526)
     ipaddress.IPv6Network("2001::/23"),  # Teredo, ORCHID and other protocols of RFC 2928
@@ -25,7 +26,7 @@ _SPECIAL: tuple[IPNetwork, ...] = (
     ipaddress.IPv6Network("2002::/16"),  # 6to4: an IPv4 address, maybe a private one, stands in it (RFC 3056)
     ipaddress.IPv6Network("3fff::/20"),  # documentation (RFC 9637)
 )
-"""Inside of what `is_global` calls public in some version of Python, and no place for a web server."""
+"""Inside of what `is_global` calls public in some version of Python, and no place for a stranger's server."""
 
 
 def is_permitted(address: IPAddress, allowed: Iterable[IPNetwork] = ()) -> bool:

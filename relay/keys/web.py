@@ -49,6 +49,9 @@ _NO_KEY = frozenset({404, 410})
 
 _HOST = re.compile(r"(?=.{1,300}\Z)[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?")
 """Bounded for the log; a name that is too long for the DNS (253 octets) is for `names` to know."""
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+"""A last label that makes a host an IPv4 address for some parsers, where it is none for `ipaddress`: 127.1,
+0x7f000001 (URL Standard §3.5, "ends in a number"). No top-level domain is of that form."""
 _REST = re.compile(r"[!-\[\]-~]*")
 """Path and query as they may stand in a request line: visible ASCII without the backslash, which some
 parsers of URLs read as a slash."""
@@ -234,8 +237,10 @@ class WebClient:
         return WebAnswer(response.status, body, wait)
 
     async def _body(self, response: aiohttp.ClientResponse) -> bytes:
-        if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        if any(coding.lower() != "identity" for coding in response.headers.getall("Content-Encoding", ())):
             raise KeySourceUnavailable("its answer is compressed, which was not asked for")
+        if not _is_framed(response):
+            raise KeySourceUnavailable("its answer does not say where it ends")
         body = bytearray()
         async for part in response.content.iter_any():
             body += part
@@ -294,9 +299,15 @@ def _target(url: str, default_port: int) -> _Target:
     if not _REST.fullmatch(rest):
         raise ValueError("it holds a character that may not stand there")
     address = _address(host)
-    if address is None and not _HOST.fullmatch(host):
+    if address is None and not _is_name(host):
         raise ValueError("its host is not a domain name")
     return _Target(str(address or host), port or default_port, rest)
+
+
+def _is_name(host: str) -> bool:
+    """Whether it is a domain name, for every parser that it will meet."""
+    last = host.removesuffix(".").rpartition(".")[2]
+    return bool(_HOST.fullmatch(host)) and not _NUMBER.fullmatch(last)
 
 
 def _split(url: str) -> tuple[str, str, str, int | None, str]:
@@ -318,13 +329,23 @@ def _address(host: str) -> IPAddress | None:
         return None
 
 
+def _is_framed(response: aiohttp.ClientResponse) -> bool:
+    """Whether it can be told that a body is whole.
+
+    One that ends with the connection can be cut by anybody on the way, and a revocation with it: RFC 9112
+    §9.8 wants a closure alert of TLS then, which asyncio does not report.
+    """
+    codings = [coding.lower() for coding in response.headers.getall("Transfer-Encoding", ())]
+    return codings == ["chunked"] or (not codings and "Content-Length" in response.headers)
+
+
 def _retry_after_seconds(text: str, now: datetime) -> float | None:
     """A number of seconds or a date (RFC 9110 §10.2.3), at most a day; None where it is neither."""
     if text.isascii() and text.isdigit():
         return min(float(text[:9]), _MAX_RETRY_AFTER_SECONDS)
     try:
         date = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     seconds = (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds()
     return min(max(seconds, 0.0), _MAX_RETRY_AFTER_SECONDS)

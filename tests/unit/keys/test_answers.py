@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -23,6 +24,12 @@ BOBS, ALS = cert(f"Bob <{BOB}>"), cert(AL)
 BOTH = cert(AL, BOB, "Robert <bob@example.org>")
 HTML = b"<!DOCTYPE html><html><title>Welcome</title></html>"
 TINY = b"\xcc\x00" * (1 << 19)
+ARMORED_TINY = (
+    b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n"
+    + base64.b64encode(TINY[:600_000])
+    + b"\n-----END PGP PUBLIC KEY BLOCK-----\n"
+)
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Read = Callable[[bytes, str, str], list[Certificate]]
 READERS: list[Read] = [from_directory, from_exact, from_search]
@@ -97,10 +104,11 @@ def test_read_unreadable_answer_of_a_server_is_unavailable(read: Read, body: byt
 
 
 @pytest.mark.parametrize("read", READERS)
-def test_read_endless_packets_are_unavailable(read: Read) -> None:
-    """A mebibyte of empty packets is not even counted to its end."""
+@pytest.mark.parametrize("body", [TINY, ARMORED_TINY, BYTE_ORDER_MARK + TINY, BYTE_ORDER_MARK + ARMORED_TINY])
+def test_read_endless_packets_are_unavailable(read: Read, body: bytes) -> None:
+    """A mebibyte of empty packets is not even counted to its end, in whatever dress it comes."""
     with pytest.raises(KeySourceUnavailable, match="packets"):
-        read(TINY, "web", BOB)
+        read(body, "web", BOB)
 
 
 @pytest.mark.parametrize("read", [from_directory, from_exact])
@@ -125,6 +133,14 @@ def test_with_fingerprint_only_that_certificate_is_given() -> None:
     found = with_fingerprint(ALS + BOTH + bare, "server", fingerprint(BOBS))
 
     assert packets.certificates(bare, "server") == found
+
+
+def test_with_fingerprint_endless_copies_are_unavailable() -> None:
+    """Thousands of copies would all be kept; what stands past a limit could be a revocation."""
+    key_only = next(packets.walk(BOBS))
+
+    with pytest.raises(KeySourceUnavailable, match="certificates"):
+        with_fingerprint(BOBS[: key_only.end] * (MAX_CERTIFICATES + 1), "server", fingerprint(BOBS))
 
 
 def test_with_fingerprint_empty_one_finds_nothing() -> None:

@@ -234,6 +234,7 @@ async def test_discover_after_the_resolver_died_is_unavailable() -> None:
 
 # --------------------------------------------------------------------------- a resolver that lies
 
+_QUERY = dns.message.make_query(str(owner_name(parse_mailbox("ann@example.test"))), "OPENPGPKEY", id=7)
 _ANSWER = dns.rrset.from_text(
     str(owner_name(parse_mailbox("ann@example.test"))), 60, "IN", "OPENPGPKEY", "AAECAw=="
 )
@@ -326,6 +327,17 @@ async def test_discover_with_no_resolver_is_unavailable() -> None:
         await keys_at(free_ports(1)[0]).discover(parse_mailbox("ann@example.test"))
 
 
+@pytest.mark.parametrize(("minimum", "expected"), [(0, 30), (77, 77), (99_999, 10_800)])
+def test_read_answer_of_none_is_kept_for_a_while(minimum: int, expected: int) -> None:
+    """Whatever the zone wants, not every message costs a question (RFC 7929 §5.1), and none is for ever."""
+    soa = dns.rrset.from_text("example.test.", 99_999, "IN", "SOA", f". . 1 2 3 4 {minimum}")
+    answer = answering("NXDOMAIN", secure=True, authority=[soa])(_QUERY) or b""
+    response = dns.message.from_wire(answer)
+    assert isinstance(response, dns.message.QueryMessage)
+
+    assert Discovered((), expected) == read_answer(response, parse_mailbox("ann@example.test"), "dane")
+
+
 # --------------------------------------------------------------------------- any octets
 
 
@@ -348,7 +360,6 @@ def test_read_record_of_two_certificates_is_not_usable() -> None:
         assert ("(OpenPGP data that cannot be read)",) == found.user_ids
 
 
-_QUERY = dns.message.make_query(str(owner_name(parse_mailbox("ann@example.test"))), "OPENPGPKEY", id=7)
 _WIRE = dnssec.answering(secure=True, answer=[_ANSWER], id=7)(_QUERY) or b""
 
 

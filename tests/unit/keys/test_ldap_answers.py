@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relay.address import parse_mailbox
+from relay.errors import KeySourceUnavailable
 from relay.keys.ldap_answers import DONE, ENTRY, Refused, entry_values, need_success, read_message, read_value
 from relay.keys.ldap_answers import receive as receive_message
 from relay.mime.packets import certificates
@@ -65,6 +66,7 @@ def test_read_message_of_something_else_is_refused(octets: bytes, why: str) -> N
         tlv(0x04, b"dn"),
         tlv(0x04, b"dn") + tlv(0x30, tlv(0x04)),
         tlv(0x04, b"dn") + tlv(0x30, tlv(0x30, tlv(0x04))),
+        tlv(0x04, b"dn") + tlv(0x30, tlv(0x30, tlv(0x04, b"pgpKey"), tlv(0x31))),
     ],
 )
 def test_entry_values_of_something_else_are_refused(body: bytes) -> None:
@@ -112,6 +114,12 @@ def test_read_value_of_a_secret_key_does_not_keep_it() -> None:
         found.user_ids for found in read_value(secret, "corp")
     ]
     assert all(found.data not in secret for found in read_value(secret, "corp"))
+
+
+def test_read_value_of_endless_packets_is_unavailable() -> None:
+    """Who may write his own entry does not choose how long it takes to read, nor how much memory."""
+    with pytest.raises(KeySourceUnavailable, match="packets"):
+        read_value(ANN + b"\xcc\x00" * 500_000, "corp")
 
 
 @given(st.binary(max_size=300) | st.binary(max_size=60).map(lambda tail: ANN[: len(ANN) - len(tail)] + tail))

@@ -182,6 +182,17 @@ async def test_get_odd_spelling_of_an_address_is_no_address(sites: Sites, host: 
         await sites.client().get(f"https://{host}/file", "https://ok.test/file")
 
 
+@pytest.mark.parametrize("host", ["127.1", "2130706433", "0x7f000001", "0177.0.0.1", "127.0.0.1.", "a.0x7f."])
+async def test_get_host_that_ends_in_a_number_is_not_followed(authority: Authority, host: str) -> None:
+    """Parsers differ on whether it is an address; name servers that have an answer to everything are asked
+    nothing."""
+    async with FakeNameserver(with_address("93.184.216.34")) as names:
+        with pytest.raises(KeySourceUnavailable, match="its host is not a domain name"):
+            await client(authority, names.address, 443, timeout_seconds=1).get(f"https://{host}/file")
+
+        assert [] == names.questions
+
+
 async def test_get_resolves_a_host_once(authority: Authority) -> None:
     """The address that was checked is the one that is connected to: nobody is asked again (rebinding)."""
     async with (
@@ -243,7 +254,27 @@ async def test_get_slow_server_is_unavailable(authority: Authority, talk: Talk) 
 @pytest.mark.parametrize(
     ("talk", "words"),
     [
-        (repeats(b"HTTP/1.1 200 OK\r\n\r\n", bytes(10_000)), "larger"),
+        (
+            repeats(
+                b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"3e8\r\n" + bytes(1000) + b"\r\n"
+            ),
+            "larger",
+        ),
+        (says(b"HTTP/1.1 200 OK\r\n\r\nx"), "where it ends"),
+        (says(b"HTTP/1.0 200 OK\r\n\r\nx"), "where it ends"),
+        (says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: identity\r\n\r\nx"), "where it ends"),
+        (
+            says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n"),
+            "where it ends",
+        ),
+        (says(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"), "properly"),
+        (
+            says(
+                b"HTTP/1.1 200 OK\r\nContent-Encoding: identity\r\nContent-Encoding: gzip\r\n"
+                b"Content-Length: 1\r\n\r\nx"
+            ),
+            "compressed",
+        ),
         (
             says(b"HTTP/1.1 200 OK\r\nContent-Length: 10000000000\r\n\r\n", bytes(MAX_BODY_BYTES + 1)),
             "larger",
@@ -256,7 +287,10 @@ async def test_get_slow_server_is_unavailable(authority: Authority, talk: Talk) 
         (says(b""), "properly"),
         (says(b"HTTP/1.1 302 Found\r\nContent-Length: 0\r\n\r\n"), "answered 302"),
     ],
-    ids=["endless", "announced", "headers", "line", "cut", "chunks", "smtp", "nothing", "redirect"],
+    ids=[
+        *("endless", "unframed", "http-1.0", "identity", "coded", "last-chunk", "two-encodings"),
+        *("announced", "headers", "line", "cut", "chunks", "smtp", "nothing", "redirect"),
+    ],
 )
 async def test_get_broken_answer_is_unavailable(authority: Authority, talk: Talk, words: str) -> None:
     """Too much, too little, or no HTTP: cannot tell, and nothing of the stranger's text is repeated."""
@@ -353,6 +387,10 @@ def test_found_any_other_status_is_unavailable(status: int) -> None:
             ("Mon, 01 Jun 2020 12:00:00 GMT", 0),
             ("Mon, 01 Jun 2099 12:00:00 -0000", 86_400),
             ("\u0661", None),
+        ),
+        *(
+            ("Mon, 01 Jun " + "9" * 20 + " 12:00:00 GMT", None),
+            ("Mon, 01 Jun 2026 12:00:00 +" + "9" * 30, None),
         ),
     ],
 )
