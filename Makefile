@@ -3,6 +3,7 @@
 #   make run      show the relay at work: encrypts a first message, then serves as an outgoing mail server
 #   make check    what must hold before every commit: format, lint, types, unit tests (no programs beyond Python)
 #   make test     all tests, with real Postfix, Dovecot, swaks, gpg and strace; skips what is not installed
+#   make fuzz     half an hour of altered octets for everything that reads what strangers send; SECONDS per target
 #   make bench    messages per second and CPU per message
 #   make clean    remove everything that these commands made here
 #
@@ -11,6 +12,7 @@
 
 PYTHON  ?= python3
 WORKERS ?= 2
+SECONDS ?= 100
 BIN     := .venv/bin
 STAMP   := .venv/installed
 
@@ -19,7 +21,7 @@ TEST_PACKAGES := gnupg postfix dovecot-core swaks libnet-ssleay-perl strace open
 	knot knot-dnsutils unbound nginx-light gpg-wks-client slapd postgresql
 BENCH_PACKAGES := gnupg postfix
 
-.PHONY: run check test bench clean install run-packages test-packages bench-packages
+.PHONY: run check test fuzz bench clean install run-packages test-packages bench-packages
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -37,6 +39,9 @@ check: $(STAMP)
 
 test: $(STAMP) test-packages
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
+
+fuzz: $(STAMP)
+	@$(BIN)/python -m tests.fuzz all $(SECONDS)
 
 bench: $(STAMP) bench-packages
 	@$(BIN)/python -m tests.bench

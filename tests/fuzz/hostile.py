@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from relay.mime.packets import (
     COMPRESSED,
@@ -130,6 +131,13 @@ def _nested(depth: int) -> bytes:
     return OWNER6.certificate(binding=OWNER6.sign(0x18, OWNER6.subkey, claims=flags + embedded))
 
 
+def _of_one_octet() -> bytes:
+    """Every kind of packet that a certificate may have, with no content but a version."""
+    tags = (SIGNATURE, USER_ID, PUBLIC_SUBKEY, USER_ATTRIBUTE)
+    bodies = [b"", *(bytes([version]) for version in range(2, 7))]
+    return ORDINARY + b"".join(encode(tag, body) for tag in tags for body in bodies)
+
+
 # --------------------------------------------------------------------------- huge and slow keys
 
 
@@ -217,7 +225,9 @@ HOSTILE = (
     Hostile("9000 private packets", lambda: ORDINARY + encode(60, bytes(99)) * 9000, "usable"),
     Hostile("9000 experimental packets", lambda: ORDINARY + encode(63, b"") * 9000, "usable"),
     Hostile("9000 markers", lambda: ORDINARY + encode(MARKER, b"PGP") * 9000, "usable"),
+    Hostile("9000 signatures of one octet", lambda: ORDINARY + encode(SIGNATURE, b"\x04") * 9000, "usable"),
     Hostile("a photo of 900 kB", lambda: ORDINARY + encode(USER_ATTRIBUTE, bytes(900_000)), "usable"),
+    Hostile("packets of one octet", _of_one_octet, "usable"),
     Hostile("a literal packet", lambda: ORDINARY + encode(LITERAL, b"b\x00\x00\x00\x00\x00"),
             "is damaged: it holds a packet of type 11"),
     Hostile("a compressed packet", lambda: ORDINARY + encode(COMPRESSED, b"\x01" + bytes(999)),
@@ -251,3 +261,12 @@ HOSTILE = (
     Hostile("a curve point of 8 kB", lambda: _with_subkey(OWNER.subkey()[:17] + mpi(_odd(65_528))),
             _UNBOUND_SUBKEY),
 )  # fmt: skip
+
+_MAX_SMALL_OCTETS = 20_000
+
+
+@cache
+def small() -> tuple[bytes, ...]:
+    """Those that can be altered many times in a second."""
+    made = (hostile.make() for hostile in HOSTILE if "megabyte" not in hostile.name)
+    return tuple(data for data in made if len(data) <= _MAX_SMALL_OCTETS)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from random import Random
 
-from relay.mime.packets import Malformed
+from relay.mime.packets import Malformed, walk
+from relay.openpgp.signatures import encode
 from tests.forge import raw
 
 _MAX_CHANGES = 4
@@ -73,9 +74,23 @@ def _shuffle_packets(data: bytes, seeds: Sequence[bytes], random: Random) -> byt
     return b"".join(packets)
 
 
+def _alter_content(data: bytes, _: Sequence[bytes], random: Random) -> bytes:
+    """Shortens, lengthens or alters the body of one packet and corrects its length, so that it is read."""
+    try:
+        found = list(walk(data))
+    except Malformed:
+        return data
+    bodies = [packet for packet in found if packet.head]
+    if not bodies:
+        return data
+    packet = random.choice(bodies)
+    body = random.choice((_flip, _overwrite, _cut, _truncate, _repeat))(packet.head, (), random)
+    return data[: packet.start] + encode(packet.tag, body) + data[packet.end :]
+
+
 _CHANGES: tuple[_Change, ...] = (
     *(_flip, _overwrite, _cut, _truncate, _repeat, _splice),
-    *(_shuffle_packets,) * 3,
+    *(_shuffle_packets, _alter_content) * 3,
 )
 
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
 
 from relay.address import user_id_key
-from relay.message import Certificate, Verdict
 from relay.mime import packets
-from relay.mime.packets import Malformed, Packet
+from relay.mime.packets import Packet
+from relay.openpgp.algorithms import parse_key
 from relay.openpgp.certification import certifies
-from relay.openpgp.judge import Judge
+from relay.openpgp.verification import verifies
 from tests import keys
-from tests.forge import Owner, Owner6
-from tests.fuzz.hostile import HOSTILE
-from tests.opinions import MAILBOX, NOW
+from tests.forge import Owner, Owner6, mpi
+from tests.fuzz import sources
+from tests.fuzz.chosen import certificates, check_verdict, key_packets
+from tests.opinions import MAILBOX, NOW, judge
 
 
 @dataclass(frozen=True)
@@ -31,74 +31,11 @@ class Target:
 
 # --------------------------------------------------------------------------- judge: any certificate
 
-_MAX_SEED_OCTETS = 20_000
-_GRAFTED = frozenset({"grafted-subkey", "only-grafted-subkey"})
-"""Fixtures in which a subkey stands that is not the owner's."""
-_MAX_SENTENCE_CHARS = 200
-
-
-def _judge_seeds() -> list[bytes]:
-    made = [hostile.make() for hostile in HOSTILE if not hostile.name.startswith("ten")]
-    return [fixture.certificate.data for fixture in keys.FIXTURES] + [
-        data for data in made if len(data) <= _MAX_SEED_OCTETS
-    ]
-
-
-def _key_packets(data: bytes) -> list[Packet]:
-    """The keys in the octets, as far as these can be read."""
-    found = []
-    try:
-        for packet in packets.walk(data):
-            if packet.tag in {packets.PUBLIC_KEY, packets.PUBLIC_SUBKEY}:
-                found.append(packet)
-    except Malformed:
-        pass
-    return found
-
-
-def _fingerprints(data: bytes) -> list[str]:
-    return [packets.fingerprint(packet) for packet in _key_packets(data)]
-
-
-@cache
-def _honest_pairs() -> frozenset[tuple[str, str]]:
-    """Primary key and (sub)key, as their owners bound them in the seeds; nobody can forge a further one."""
-    pairs: set[tuple[str, str]] = set()
-    for data in _judge_seeds():
-        primary, *others = [*_fingerprints(data), ""]
-        pairs |= {(primary, other) for other in [primary, *others]}
-    for name in _GRAFTED:
-        data = keys.certificate(name).data
-        primary, *others = _fingerprints(data)
-        chosen = {subkey.fingerprint for subkey in _verdicts(data)[0].subkeys}
-        pairs -= {(primary, other) for other in others if other not in chosen}
-    return frozenset(pairs)
-
-
-def _verdicts(data: bytes) -> list[Verdict]:
-    certificate = Certificate(data, "", (), "fuzz")
-    return [Judge().judge([certificate], address, NOW)[0] for address in (None, MAILBOX)]
-
 
 def judge_any_bytes(data: bytes) -> None:
     """Nothing is raised; what is chosen stands in the input and was bound by its owner; output is bounded."""
-    for verdict in _verdicts(data):
-        _check_verdict(verdict, data)
-
-
-def _check_verdict(verdict: Verdict, data: bytes) -> None:
-    assert verdict.usable == bool(verdict.subkeys) == bool(verdict.reduced)
-    assert verdict.sentence.isascii() and verdict.sentence.isprintable()
-    assert 0 < len(verdict.sentence) <= _MAX_SENTENCE_CHARS
-    if not verdict.usable:
-        assert verdict.expires is None
-        return
-    assert verdict.expires is None or verdict.expires > NOW
-    assert len(verdict.reduced) <= 2 * len(data)
-    primary, *others = _fingerprints(data)
-    for subkey in verdict.subkeys:
-        assert subkey.fingerprint in {primary, *others}
-        assert (primary, subkey.fingerprint) in _honest_pairs()
+    for address in (None, MAILBOX):
+        check_verdict(judge(data, address=address), data)
 
 
 # --------------------------------------------------------------------------- certification: two certificates
@@ -119,8 +56,34 @@ def certify_any_bytes(data: bytes) -> None:
     """Nothing is raised; a change of keys is believed only between the two keys that really signed."""
     old, _, new = data.partition(SEPARATOR)
     if certifies(old, new, MAILBOX, NOW):
-        first = [_key_packets(half)[0].head for half in (old, new)]
+        first = [key_packets(half)[0].head for half in (old, new)]
         assert tuple(first) in _HONEST_CHANGES
+
+
+# --------------------------------------------------------------------------- one signature value
+
+
+def verify_any_bytes(data: bytes) -> None:
+    """Whatever a key and a signature hold: genuine or not, never an exception; only what was signed is."""
+    material, _, value = data.partition(SEPARATOR)
+    for algorithm in (1, 3, 17, 19, 22, 27, 28, 30):
+        for start in (bytes([4, 0, 0, 0, 0, algorithm]), bytes([6, 0, 0, 0, 0, algorithm, 0, 0, 0, 0])):
+            key = parse_key(Packet(packets.PUBLIC_KEY, 0, 0, start + material))
+            if key and verifies(key, algorithm, 8, _DIGEST, value):
+                assert _POINT in material and all(half.lstrip(b"\0") in value for half in _SIGNED)
+
+
+_DIGEST = bytes(range(32))
+_POINT = _NEW.signer.public_key().public_bytes_raw()
+_SIGNED = [_NEW.signer.sign(_DIGEST)[start : start + 32] for start in (0, 32)]
+
+
+def _values() -> list[bytes]:
+    """Key material and signature of each kind, the genuine ones among them."""
+    legacy = _NEW.primary[6:] + SEPARATOR + b"".join(map(mpi, _SIGNED))
+    rsa = key_packets(keys.certificate("rsa2048").data)[0].head[6:] + SEPARATOR + mpi(b"\x7f" + bytes(255))
+    p256 = key_packets(keys.certificate("p256").data)[0].head[6:] + SEPARATOR + mpi(b"\x01") * 2
+    return [_POINT + SEPARATOR + b"".join(_SIGNED), legacy, rsa, p256, bytes(57) + SEPARATOR + bytes(114)]
 
 
 # --------------------------------------------------------------------------- addresses in User IDs
@@ -148,9 +111,23 @@ def _user_id_seeds() -> list[bytes]:
 TARGETS = {
     target.name: target
     for target in (
-        Target("judge", judge_any_bytes, _judge_seeds),
+        Target("judge", judge_any_bytes, certificates),
         Target("certification", certify_any_bytes, _certification_seeds),
+        Target("verification", verify_any_bytes, _values),
         Target("user-id", find_any_user_id, _user_id_seeds),
+        Target("wkd", sources.answer_any_directory, sources.bodies),
+        Target("vks", sources.answer_any_vks, sources.bodies),
+        Target("hkps", sources.answer_any_hkps, sources.bodies),
+        Target("trimming", sources.trim_any_bytes, sources.bodies),
+        Target("armor", sources.take_off_any_armour, sources.bodies),
+        Target("dane-record", sources.read_any_record, sources.bodies),
+        Target("dane-answer", sources.read_any_dns_answer, sources.wires),
+        Target("ldap", sources.read_any_ldap_answer, sources.ldap_messages),
+        Target("ldap-receive", sources.receive_any_ldap_answer, sources.ldap_messages),
+        Target("autocrypt", sources.find_any_autocrypt, sources.fields),
+        Target("autocrypt-message", sources.find_any_message, sources.messages),
+        Target("redirect", sources.follow_any_redirect, lambda: sources.LOCATIONS),
+        Target("retry-after", sources.wait_any_time, lambda: sources.DATES),
     )
 }
 """A line here is all that a new target needs: the tests and `python -m tests.fuzz` run what stands in it."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 from random import Random
+from types import ModuleType
 
 import pytest
 
+from relay.keys import answers, dane, ldap_answers, trimming, web
+from relay.mime import autocrypt
 from relay.openpgp.assessment import _Case
 from tests.fuzz.mutation import inputs
 from tests.fuzz.running import Found, run
@@ -29,6 +32,30 @@ def test_target_judge_notices_a_grafted_subkey(monkeypatch: pytest.MonkeyPatch) 
 
     with pytest.raises(Found):
         run(TARGETS["judge"], _SEED, range(_INPUTS))
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "attribute", "broken"),
+    [
+        ("wkd", answers, "only_user_id", lambda data, key: data),
+        ("vks", answers, "_trimmed", lambda found, key: []),
+        ("hkps", answers, "_trimmed", lambda found, key: found),
+        ("trimming", trimming, "_ABOUT_KEYS", frozenset()),
+        ("redirect", web, "_is_name", lambda host: True),
+        ("retry-after", web, "_MAX_RETRY_AFTER_SECONDS", 1e9),
+        ("ldap", ldap_answers, "_SUCCESS", 4),
+        ("dane-record", dane, "stand_in", lambda source: None),
+        ("autocrypt", autocrypt, "_CERTIFICATE_PACKETS", frozenset(range(64))),
+    ],
+)
+def test_target_notices_a_missing_rule(
+    name: str, part: ModuleType, attribute: str, broken: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each target fails where the rule that it is there for is taken away."""
+    monkeypatch.setattr(part, attribute, broken)
+
+    with pytest.raises(Found):
+        run(TARGETS[name], _SEED, range(_INPUTS))
 
 
 def test_run_failing_input_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
