@@ -7,6 +7,7 @@ never imports another one: it meets these shapes; `relay/build.py` makes the par
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
@@ -185,10 +186,20 @@ class KeyJudge(Protocol):
     def remembers(self, certificates: list[Certificate], address: Address | None, now: datetime) -> bool:
         """Whether `judge` would answer from memory, in microseconds."""
 
-    def certifies(self, old: bytes, new: bytes, address: Address, now: datetime) -> bool:
+    def certifies(
+        self, old: bytes, new: bytes, address: Address, now: datetime, copies: Sequence[bytes] = ()
+    ) -> bool:
         """Whether the certificate `old` vouches for the User ID of `new` with this address (RFC 7929 §5.2).
 
         Takes milliseconds; it may be called in a thread.
+
+        Args:
+            copies: further ones of `old`; a revocation in any of them counts.
+        """
+
+    def revocations(self, copies: Sequence[bytes]) -> bytes:
+        """What the owner revoked in these copies of one certificate: a further copy that takes it back
+        wherever it is judged with others; empty where nothing was revoked. May be called in a thread.
         """
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from relay.address import user_id_key
@@ -40,7 +40,7 @@ _SALT_OCTETS = {8: 16, 9: 24, 10: 32}
 """By hash (RFC 9580 §9.5)."""
 
 
-def certifies(old: bytes, new: bytes, address: Address, now: datetime) -> bool:
+def certifies(old: bytes, new: bytes, address: Address, now: datetime, copies: Sequence[bytes] = ()) -> bool:
     """Whether the primary key of `old` has certified a User ID with `address` on the certificate `new`.
 
     True needs a genuine signature (0x10 to 0x13) with a sound hash that is exportable, has not expired, was
@@ -49,15 +49,16 @@ def certifies(old: bytes, new: bytes, address: Address, now: datetime) -> bool:
 
     Args:
         now: aware.
+        copies: further ones of `old`; a revocation in any of them counts.
     """
     try:
-        return _certifies(old, new, address, math.floor(now.timestamp()))
+        return _certifies([old, *copies], new, address, math.floor(now.timestamp()))
     except Unusable:
         return False
 
 
-def _certifies(old: bytes, new: bytes, address: Address, now: int) -> bool:
-    issuer, subject = merge([old]), merge([new]).key
+def _certifies(old: Sequence[bytes], new: bytes, address: Address, now: int) -> bool:
+    issuer, subject = merge(old), merge([new]).key
     ends = primary_ends(issuer, now)
     found = [(name, made) for name, made in _signatures(new, issuer.key) if _is_of(name, address)]
     if any(made.type == CERTIFICATION_REVOCATION for _, made in found):

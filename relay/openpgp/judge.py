@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from threading import Lock
@@ -19,6 +19,7 @@ from relay.message import Address, Certificate, Verdict
 from relay.openpgp.assessment import assess, moment
 from relay.openpgp.certification import certifies
 from relay.openpgp.parts import Parts, Unusable, identity, merge
+from relay.openpgp.revocations import revocations
 
 MAX_CERTIFICATES = 16
 """In one question: nobody has as many, and each may cost as much time as the worst one."""
@@ -85,9 +86,19 @@ class Judge:
             self._remember(question, answer)
         return [_in_the_name_of(certificates[place], verdict) for place, verdict in answer.verdicts]
 
-    def certifies(self, old: bytes, new: bytes, address: Address, now: datetime) -> bool:
-        """Whether `old` vouches for the User ID of `new` with this address; takes milliseconds."""
-        return certifies(old, new, address, now)
+    def certifies(
+        self, old: bytes, new: bytes, address: Address, now: datetime, copies: Sequence[bytes] = ()
+    ) -> bool:
+        """Whether `old` vouches for the User ID of `new` with this address; takes milliseconds.
+
+        Args:
+            copies: further ones of `old`; a revocation in any of them counts.
+        """
+        return certifies(old, new, address, now, copies)
+
+    def revocations(self, copies: Sequence[bytes]) -> bytes:
+        """What the owner revoked in these copies of one certificate; see `openpgp.revocations`."""
+        return revocations(copies)
 
     def _recall(self, question: _Question, now: int) -> _Remembered | None:
         with self._lock:
@@ -136,7 +147,7 @@ def _answer(question: _Question, now: int, *, v4_only: bool) -> _Remembered:
 def _one_of_too_many(certificate: Certificate) -> Verdict:
     """Whoever answers with thousands of small certificates does not choose how long that takes."""
     sentence = f"was not looked at: {MAX_CERTIFICATES} other certificates come before it"
-    return Verdict(certificate, False, sentence)
+    return Verdict(certificate, False, sentence, overlooked=True)
 
 
 class _Span:
