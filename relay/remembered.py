@@ -66,9 +66,11 @@ class Pin:
     source: str
     trust: Trust
     certificate: bytes
-    """As it was when it was last used."""
+    """As it was when it was last used; cut down to what the judge verified where it is large."""
     since: datetime
     """UTC."""
+    revocations: bytes = b""
+    """A copy with nothing but what its owner ever revoked (`KeyJudge.revocations`); empty: nothing."""
 
 
 class PendingState(StrEnum):

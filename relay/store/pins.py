@@ -43,7 +43,7 @@ class SqlPinBook:
 
     async def pin_first(self, pin: Pin) -> Pin:
         """Pins the key unless the address has a pin; the pin that it has now. Raises StoreUnavailable."""
-        bounded(pin.certificate)
+        bounded(pin.certificate + pin.revocations)
         async with self._connections.writing() as database:
             return await self._pin_first(database, pin)
 
@@ -59,7 +59,7 @@ class SqlPinBook:
         Raises:
             StoreUnavailable: nothing was changed, or it cannot be told.
         """
-        bounded(pin.certificate)
+        bounded(pin.certificate + pin.revocations)
         is_old = (pins.c.address_key == pin.address_key) & (pins.c.fingerprint == old_fingerprint)
         async with self._connections.writing() as database:
             replaced = (await database.execute(update(pins).where(is_old).values(asdict(pin)))).rowcount

@@ -89,6 +89,7 @@ pins = Table(
     Column("trust", SmallInteger, nullable=False),
     Column("certificate", LargeBinary, nullable=False),
     Column("since", UtcTime, nullable=False),
+    Column("revocations", LargeBinary, nullable=False),
 )
 
 pending_keys = Table(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -9,8 +10,8 @@ import pytest
 
 from relay.lookup import KeyFinder, Listed
 from relay.message import Address, Certificate, KeyChange, Lookup, LookupResult, PinConflict, Rule, Verdict
-from relay.pins import Pins
-from relay.remembered import PendingState, Trust
+from relay.pins import MAX_REMEMBERED_OCTETS, Pins
+from relay.remembered import PendingState, Pin, Trust
 from tests.fakes import FixedClock, ListJournal, PinsInMemory
 
 BOB = Address("bob@example.com", "bob", "example.com")
@@ -49,7 +50,8 @@ class Source:
 
 
 class Judge:
-    """Everything is usable but what was `expired`; `certified` holds pairs of old and new bytes."""
+    """Everything is usable but what was `expired`, and keys of which a copy ends in `!`, which revokes them;
+    `certified` holds pairs of old and new bytes."""
 
     def __init__(self) -> None:
         self.expired: set[str] = set()
@@ -57,10 +59,13 @@ class Judge:
 
     def judge(self, certificates: list[Certificate], address: Address | None, now: datetime) -> list[Verdict]:
         distinct = {entry.fingerprint: entry for entry in reversed(certificates)}
-        return [self._verdict(entry) for entry in distinct.values()]
+        revoked = {entry.fingerprint for entry in certificates if entry.data.endswith(b"!")}
+        return [self._verdict(entry, entry.fingerprint in revoked) for entry in distinct.values()]
 
-    def _verdict(self, entry: Certificate) -> Verdict:
+    def _verdict(self, entry: Certificate, is_revoked: bool) -> Verdict:
         created = datetime(YEARS[entry.fingerprint[0]], 1, 1, tzinfo=UTC)
+        if is_revoked:
+            return Verdict(entry, False, "revoked", created=created)
         if entry.fingerprint in self.expired:
             return Verdict(entry, False, "expired", created=created)
         return Verdict(entry, True, "usable", created=created)
@@ -68,8 +73,13 @@ class Judge:
     def remembers(self, certificates: list[Certificate], address: Address | None, now: datetime) -> bool:
         return True
 
-    def certifies(self, old: bytes, new: bytes, address: Address, now: datetime) -> bool:
-        return (old, new) in self.certified
+    def certifies(
+        self, old: bytes, new: bytes, address: Address, now: datetime, copies: Sequence[bytes] = ()
+    ) -> bool:
+        return (old, new) in self.certified and not self.revocations([old, *copies])
+
+    def revocations(self, copies: Sequence[bytes]) -> bytes:
+        return next((copy for copy in sorted(copies) if copy.endswith(b"!")), b"")
 
 
 class Desk:
@@ -310,6 +320,18 @@ async def test_weigh_new_key_beside_the_expired_old_one_is_held(desk: Desk) -> N
     assert (PinConflict.HELD, "B" * 40) == (lookup.conflict, lookup.contender)
 
 
+async def test_weigh_held_key_still_knows_the_pinned_one(desk: Desk) -> None:
+    """What a client encrypted to the pinned key itself may pass, although its source gives another one."""
+    desk.web.certificates = [NEW]
+
+    lookup = await desk.find()
+
+    assert {"A" * 40: True, "B" * 40: True} == {
+        verdict.certificate.fingerprint: verdict.usable for verdict in lookup.verdicts
+    }
+    assert (PinConflict.HELD, ()) == (lookup.conflict, lookup.chosen)
+
+
 async def test_weigh_while_explaining_a_change_writes_nothing(desk: Desk) -> None:
     """Neither a pending key nor a new pin comes from a question."""
     desk.web.certificates = [NEW]
@@ -365,3 +387,79 @@ async def test_changed_makes_the_next_lookup_read_the_database(desk: Desk) -> No
     lookup = await desk.find()
 
     assert (["B"], "B") == (_letters(lookup), desk.pinned)
+
+
+# --------------------------------------------------------------------------- what was revoked
+
+
+REVOKED = _cert("A", data=b"A!")
+
+
+@pytest.mark.parametrize("between", [[], [NEW], [_cert("A", data=b"A, newer")]])
+async def test_weigh_revoked_key_stays_revoked_whatever_comes_later(
+    desk: Desk, between: list[Certificate]
+) -> None:
+    """A source that gives the old copy again, for an attacker or from a backup, does not heal it."""
+    for answer in ([REVOKED], between, [OLD]):
+        desk.web.certificates = answer
+        lookup = await desk.find()
+
+    assert (LookupResult.UNUSABLE, "revoked") == (lookup.result, lookup.sentence)
+
+
+async def test_weigh_revoked_key_that_is_gone_is_not_used_from_its_pin(desk: Desk) -> None:
+    """`use-pin` is for a key that its source lost, not for one that its owner took back."""
+    desk.web.certificates = [REVOKED]
+    await desk.find()
+    desk.web.certificates = []
+
+    lookup = await desk.find(replace(RULE, use_missing_pin=True))
+
+    assert (LookupResult.UNUSABLE, PinConflict.MISSING) == (lookup.result, lookup.conflict)
+
+
+@pytest.mark.parametrize("beside", [[], [OLD]])
+async def test_weigh_revoked_key_vouches_for_nobody(desk: Desk, beside: list[Certificate]) -> None:
+    """Who stole it, and so made its owner revoke it, could certify his own."""
+    desk.judge.certified.add((b"A", b"B"))
+    desk.web.certificates = [REVOKED]
+    await desk.find()
+    desk.web.certificates = [*beside, NEW]
+
+    lookup = await desk.find()
+
+    assert (PinConflict.HELD, "A") == (lookup.conflict, desk.pinned)
+
+
+async def test_weigh_two_copies_in_turn_writes_once_an_hour(desk: Desk) -> None:
+    """Two rules whose sources have different copies of one key do not make each message write."""
+    writes = 0
+    replace_pin = desk.book.replace_pin
+
+    async def counted(old_fingerprint: str, pin: Pin) -> Pin:
+        nonlocal writes
+        writes += 1
+        return await replace_pin(old_fingerprint, pin)
+
+    desk.book.replace_pin = counted  # type: ignore[method-assign]
+    for number in range(20):
+        desk.web.certificates = [_cert("A", data=b"A" if number % 2 else b"A, with something new")]
+        await desk.find()
+        desk.clock.advance(300)
+
+    assert 2 == writes
+
+
+async def test_remembered_pins_are_bounded_in_octets(desk: Desk) -> None:
+    """Whoever answers with large certificates fills no memory; what is dropped is read again."""
+    large = Verdict(
+        _cert("B", data=b"x" * 40_000), True, "usable", reduced=b"y" * (MAX_REMEMBERED_OCTETS // 4)
+    )
+    lookup = Lookup(LookupResult.USABLE, (large,), (large,), trusts={"B" * 40: Trust.WKD})
+    for number in range(8):
+        address = Address(f"{number}@example.com", str(number), "example.com")
+        await desk.pins.weigh(address, RULE, lookup, [large.certificate], False)
+
+    kept = [len(pin.certificate) for pin in desk.pins._remembered.values()]
+    assert [MAX_REMEMBERED_OCTETS // 4] * 3 == kept[-3:]
+    assert sum(kept) <= MAX_REMEMBERED_OCTETS

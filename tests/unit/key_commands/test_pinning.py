@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
@@ -201,7 +201,9 @@ def test_commands_of_the_store_need_one(local: Desk, command: click.Command) -> 
 class Unforgiving(Judge):
     """No key vouches for another one."""
 
-    def certifies(self, old: bytes, new: bytes, address: Address, now: datetime) -> bool:
+    def certifies(
+        self, old: bytes, new: bytes, address: Address, now: datetime, copies: Sequence[bytes] = ()
+    ) -> bool:
         return False
 
 
