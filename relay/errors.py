@@ -338,6 +338,12 @@ class KeySourceUnavailable(Exception):
         self.retry_after_seconds = retry_after_seconds
 
 
+class KeySourceUnreachable(KeySourceUnavailable):
+    """The source's server could not be asked, or only says that it fails. `unreachable_means: none` may take
+    that for "none"; never an answer that cannot be used, which strangers can bring about, nor a failure of
+    our own."""
+
+
 class KeySourceDistrusted(KeySourceUnavailable):
     """An answer came that must not be believed (bogus DNSSEC): nothing may be sent, whatever was configured
     for sources that cannot be reached (RFC 7929 §7.1)."""

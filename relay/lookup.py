@@ -3,7 +3,8 @@
 The sources are asked in the order of the rule. One that cannot be asked stops the search: an outage must not
 change whether, or with which key, a message is encrypted. Once there is a usable certificate, nobody outside
 of this machine is asked any more (it would learn who is written to, and its outages would stop mail that
-does not need it); what such a source has said before still counts, because it may hold a revocation.
+does not need it). What such a source has said before, and what the pin knows, takes certificates back if a
+revocation stands in it; it recommends none.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, TypeVar
 
-from relay.errors import KeySourceDistrusted, KeySourceUnavailable
+from relay.errors import KeySourceUnavailable, KeySourceUnreachable
 from relay.message import Address, Answer, Certificate, Lookup, LookupResult, Rule, Verdict
 from relay.remembered import Trust
 
 if TYPE_CHECKING:
     from relay.pins import Pins
+    from relay.remembered import Pin
     from relay.seams import CachedSource, Clock, KeyJudge, KeySource
 
 _MAX_FAILING = 10_000
@@ -61,6 +63,8 @@ class _Search:
     explaining: bool
     answers: list[Answer] = field(default_factory=list)
     found: list[Certificate] = field(default_factory=list)
+    known: list[Certificate] = field(default_factory=list)
+    """Older copies, which count for the revocations in them alone."""
     trusts: dict[str, Trust] = field(default_factory=dict)
     """By fingerprint: the same certificate in a better source is as good as that source."""
 
@@ -72,14 +76,15 @@ class _Search:
             self.trusts[certificate.fingerprint] = max(known, trust)
 
     def reopen(self, name: str) -> None:
-        """Takes back what a source had said before, but for its copies of certificates that others gave."""
-        others = {certificate.fingerprint for certificate in self.found if certificate.source != name}
-        self.found = [
-            certificate
-            for certificate in self.found
-            if certificate.source != name or certificate.fingerprint in others
-        ]
+        """Makes room for a new answer of a source that was not asked before."""
         self.answers = [answer for answer in self.answers if answer.source != name]
+
+    def to_judge(self) -> list[Certificate]:
+        """What was found, and the known copies of it."""
+        if not self.known:
+            return self.found
+        copies = [copy for copy in self.known if copy.fingerprint and copy.fingerprint in self.trusts]
+        return list(dict.fromkeys([*self.found, *copies]))
 
 
 class KeyFinder:
@@ -122,13 +127,15 @@ class KeyFinder:
         try:
             for name in rule.keys:
                 await self._ask(name, search)
+            pin = await self._pin(search)
             lookup = await self._judged(search)
-            for name in _unasked(search, lookup):
+            for name in self._unasked(search, lookup, pin):
                 search.reopen(name)
-                await self._ask(name, search)
+                await self._ask(name, search, needed=True)
                 lookup = await self._judged(search)
             if self._pins and not rule.certificates and not self._is_local(lookup):
-                lookup = await self._in_time(search, self._pins.weigh(recipient, rule, lookup, explaining))
+                weighing = self._pins.weigh(recipient, rule, lookup, search.to_judge(), explaining)
+                lookup = await self._in_time(search, weighing)
         except KeySourceUnavailable as exc:
             return self._unavailable(search, str(exc))
         self.failing_since.pop(recipient.key, None)
@@ -139,16 +146,44 @@ class KeyFinder:
         names = {verdict.certificate.source for verdict in lookup.chosen}
         return bool(names) and all(self._sources[name].cached is None for name in names)
 
+    async def _pin(self, search: _Search) -> Pin | None:
+        """The pin, where something was found that is not the administrator's own; what it knows counts."""
+        is_foreign = any(self._sources[each.source].cached for each in search.found)
+        if self._pins is None or search.rule.certificates or not is_foreign:
+            return None
+        pin = await self._in_time(search, self._pins.known(search.recipient))
+        if pin and pin.revocations:
+            copy = Certificate(pin.revocations, pin.fingerprint, (), pin.source, fetched=pin.since)
+            search.known.append(copy)
+        return pin
+
+    def _unasked(self, search: _Search, lookup: Lookup, pin: Pin | None) -> list[str]:
+        """Sources that had no need to be asked, where there is one now.
+
+        What was known of old took the usable certificate back, or the pinned one may still stand there.
+        """
+        unasked = [answer.source for answer in search.answers if not answer.asked]
+        if not lookup.chosen:
+            return unasked
+        if pin is None or pin.fingerprint in search.trusts or self._is_local(lookup):
+            return []
+        had_it = {copy.source for copy in search.known if copy.fingerprint == pin.fingerprint}
+        return [name for name in unasked if name in had_it]
+
     # ------------------------------------------------------------------------- asking
 
-    async def _ask(self, name: str, search: _Search) -> None:
-        """Adds what one source says. Raises KeySourceUnavailable, with the answer that says so added."""
+    async def _ask(self, name: str, search: _Search, *, needed: bool = False) -> None:
+        """Adds what one source says. Raises KeySourceUnavailable, with the answer that says so added.
+
+        Args:
+            needed: whatever the sources before it gave.
+        """
         listed = self._sources.get(name)
         if listed is None:  # `relay check` refuses dangling names; a reload must not turn one into "none"
             search.answers.append(Answer(name, failure=f"no source is named {name}"))
             raise KeySourceUnavailable(f"no source is named {name}")
         began = self._clock.monotonic()
-        asks = listed.cached is None or not await self._is_settled(search)
+        asks = needed or listed.cached is None or not await self._is_settled(search)
         waived = ""
         try:
             certificates = await self._in_time(search, self._certificates(listed, search, asks=asks))
@@ -159,7 +194,10 @@ class KeyFinder:
                 search.answers.append(failed)
                 raise
             certificates, waived = [], failure
-        search.add(certificates, listed.trust)
+        if asks:
+            search.add(certificates, listed.trust)
+        else:
+            search.known.extend(certificates)
         seconds, asked_at = self._since(began), await self._asked_at(listed, search)
         search.answers.append(
             Answer(name, len(certificates), seconds=seconds, asked=asks, asked_at=asked_at, waived=waived)
@@ -188,10 +226,14 @@ class KeyFinder:
         return await listed.source.find(search.recipient)
 
     async def _is_waived(self, listed: Listed, search: _Search, failure: KeySourceUnavailable) -> bool:
-        """`unreachable_means: none`, for addresses never seen with a key. Raises KeySourceUnavailable."""
-        if not listed.failure_is_none or isinstance(failure, KeySourceDistrusted) or self._pins is None:
+        """`unreachable_means: none`, for addresses never seen with a key. Raises KeySourceUnavailable.
+
+        Nothing but a server that does not serve is meant: not an answer that cannot be used, nor a failure
+        of the store or a bug, nor that the time of this message is over.
+        """
+        if not listed.failure_is_none or not isinstance(failure, KeySourceUnreachable) or self._pins is None:
             return False
-        return not await self._pins.was_seen(search.recipient)
+        return not await self._in_time(search, self._pins.was_seen(search.recipient))
 
     async def _asked_at(self, listed: Listed, search: _Search) -> datetime | None:
         if not search.explaining or listed.cached is None:
@@ -227,7 +269,17 @@ class KeyFinder:
 
     async def _verdicts(self, search: _Search) -> tuple[Verdict, ...]:
         address = None if search.rule.certificates else search.recipient
-        verdicts = await judge_aside(self._judge, search.found, address, self._clock.now())
+        certificates, now = search.to_judge(), self._clock.now()
+        if is_slow(self._judge, certificates, address, now):
+            judging = asyncio.to_thread(self._judge.judge, certificates, address, now)
+            try:
+                verdicts = await self._in_time(search, judging)
+            except KeySourceUnavailable:
+                failed = Answer(search.found[-1].source, failure="its certificates take too long to judge")
+                search.answers.append(failed)
+                raise
+        else:
+            verdicts = self._judge.judge(certificates, address, now)
         return tuple(_trusted(search, verdict) for verdict in verdicts)
 
     async def _judged(self, search: _Search) -> Lookup:
@@ -240,6 +292,10 @@ class KeyFinder:
             usable = [verdict for verdict in verdicts if verdict.usable]
             chosen = tuple(sorted(usable, key=lambda verdict: _preference(rule, verdict))[:1])
             result = LookupResult.USABLE if chosen else LookupResult.UNUSABLE
+        if not chosen and (unseen := [verdict for verdict in verdicts if verdict.overlooked]):
+            failure = "it has more certificates for the address than are looked at"
+            search.answers.append(Answer(unseen[-1].certificate.source, failure=failure))
+            raise KeySourceUnavailable(failure)
         return Lookup(result, chosen, verdicts, tuple(search.answers), trusts=search.trusts)
 
 
@@ -289,13 +345,18 @@ class MessageLookups:
         self._begun.clear()
 
 
+def is_slow(judge: KeyJudge, certificates: list[Certificate], address: Address | None, now: datetime) -> bool:
+    """Whether judging belongs into a thread: strangers can make it take long."""
+    is_large = sum(len(certificate.data) for certificate in certificates) > _LARGE_BYTES
+    is_foreign = any(certificate.fetched for certificate in certificates)
+    return (is_large or is_foreign) and not judge.remembers(certificates, address, now)
+
+
 async def judge_aside(
     judge: KeyJudge, certificates: list[Certificate], address: Address | None, now: datetime
 ) -> list[Verdict]:
-    """The verdicts; what strangers made to be slow is judged in a thread."""
-    is_large = sum(len(certificate.data) for certificate in certificates) > _LARGE_BYTES
-    is_foreign = any(certificate.fetched for certificate in certificates)
-    if (is_large or is_foreign) and not judge.remembers(certificates, address, now):
+    """The verdicts, found in a thread where it takes long."""
+    if is_slow(judge, certificates, address, now):
         return await asyncio.to_thread(judge.judge, certificates, address, now)
     return judge.judge(certificates, address, now)
 
@@ -314,13 +375,6 @@ def _preference(rule: Rule, verdict: Verdict) -> tuple[int, float, str]:
     """Earlier source first, then the newest primary key; the fingerprint makes it deterministic."""
     created = verdict.created or datetime.fromtimestamp(0, UTC)
     return rule.keys.index(verdict.certificate.source), -created.timestamp(), verdict.certificate.fingerprint
-
-
-def _unasked(search: _Search, lookup: Lookup) -> list[str]:
-    """Sources that had no need to be asked, where what they once said made the need: a revocation."""
-    unasked = [answer.source for answer in search.answers if not answer.asked]
-    chosen = {verdict.certificate.source for verdict in lookup.chosen}
-    return unasked if not chosen or not chosen.isdisjoint(unasked) else []
 
 
 def _by_hand(

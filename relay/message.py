@@ -189,6 +189,8 @@ class Verdict:
     """Sentences that do not change the verdict: `RSA 2048 is below 3072 bits`."""
     expires: datetime | None = None
     """When a usable verdict ends (UTC): the first moment at which no chosen subkey is live; None: never."""
+    overlooked: bool = False
+    """It was not judged, because too many others came before it: nobody knows what it is good for."""
 
 
 class LookupResult(StrEnum):

@@ -135,21 +135,24 @@ class Asking:
         merging = (*given, *old.certificates)
         octets = [certificate.data for certificate in merging]
         certificates = await _off_loop(octets, entries.with_revocations, given, old.certificates)
-        entry = entries.answered(
-            question, certificates, now, self._lifetime(found, now), used_at or old.used_at
-        )
+        lasts = await self._lifetime(list(certificates), found.max_age_seconds, now)
+        entry = entries.answered(question, certificates, now, lasts, used_at or old.used_at)
         seen = set(old.seen)
         if certificates:
             await self.mark_seen(question, seen)
         return await self._keep(question, entry, certificates, seen)
 
-    def _lifetime(self, found: Discovered, now: datetime) -> tuple[float, float]:
-        certificates = list(found.certificates)
-        end = self._expires(certificates) if self._expires and certificates else None
+    async def _lifetime(
+        self, certificates: list[Certificate], max_age_seconds: int | None, now: datetime
+    ) -> tuple[float, float]:
+        end = None
+        if self._expires and certificates:
+            end = await asyncio.to_thread(self._expires, certificates)  # strangers can make it take long
         return entries.lifetime(
             self._times,
-            positive=bool(certificates),
-            max_age_seconds=found.max_age_seconds,
+            # What cannot be used is worth as little as "none", and its owner may renew it any moment.
+            positive=bool(certificates) and not (end and end <= now),
+            max_age_seconds=max_age_seconds,
             expires_seconds=(end - now).total_seconds() if end else None,
             spread=self._random.uniform(1 - _SPREAD, 1 + _SPREAD),
         )

@@ -228,6 +228,10 @@ class CachedKeys:
         return await self._queries.joined(question.key, lambda: self._query(question, used_at))
 
     async def _query(self, question: Question, used_at: datetime | None) -> Kept:
+        drops = self._memory.drops
         kept = await self._asking.query(question, used_at)
-        self._memory.put(kept)
+        if drops == self._memory.drops:
+            self._memory.put(kept)
+        else:  # what another process wrote meanwhile may be newer: the next lookup reads it
+            self._memory.drop([question.name])
         return kept

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from relay.address import parse_mailbox
-from relay.errors import KeySourceDistrusted, KeySourceUnavailable
+from relay.errors import KeySourceDistrusted, KeySourceUnavailable, KeySourceUnreachable
 from relay.message import Address, Certificate
 from relay.mime import packets
 from relay.remembered import CacheEntry
@@ -35,6 +35,8 @@ _DAILY_SECONDS = 86_400
 
 _DISTRUSTED = "distrusted: "
 """Begins the failure of an answer that came and was not to be believed; it must survive a restart."""
+_UNREACHABLE = "unreachable: "
+"""Begins the failure that `unreachable_means` speaks of."""
 _MAX_FAILURE_CHARS = 300
 
 _FINGERPRINT = "fingerprint:"
@@ -158,10 +160,12 @@ def failed(
     """
     known = old or CacheEntry(question.source, question.key, question.text, (), None, now, now)
     distrusted = isinstance(exc, KeySourceDistrusted)
+    keeps = is_fresh(known, now, times) and not distrusted
     wait = timedelta(seconds=_back_off_seconds(known.failures + 1, exc, times))
     return replace(
         known,
-        fresh_until=now + wait if distrusted else max(known.fresh_until, now + wait),
+        fresh_until=max(now + wait, known.fresh_until) if keeps else now + wait,
+        usable_until=min(known.usable_until, now + _longest_usable(times)),
         failure=_failure_text(exc, distrusted=distrusted or is_distrusted(known)),
         failures=known.failures + 1,
     )
@@ -176,10 +180,11 @@ def _back_off_seconds(failures: int, exc: KeySourceUnavailable, times: CacheTime
 def _failure_text(exc: KeySourceUnavailable, *, distrusted: bool) -> str:
     text = str(exc) or type(exc).__name__
     text = "".join(char if char.isprintable() else "?" for char in text[:_MAX_FAILURE_CHARS])
-    if distrusted:
-        return text if text.startswith(_DISTRUSTED) else _DISTRUSTED + text
+    mark = _DISTRUSTED if distrusted else _UNREACHABLE if isinstance(exc, KeySourceUnreachable) else ""
+    if mark:
+        return text if text.startswith(mark) else mark + text
     # What another host said must not look like our own mark.
-    return f"failed: {text}" if text.startswith(_DISTRUSTED) else text
+    return f"failed: {text}" if text.startswith((_DISTRUSTED, _UNREACHABLE)) else text
 
 
 # --------------------------------------------------------------------------- what may be served
@@ -197,6 +202,11 @@ def is_fresh(entry: CacheEntry, now: datetime, times: CacheTimes) -> bool:
     return now < entry.fresh_until <= now + longest
 
 
+def _longest_usable(times: CacheTimes) -> timedelta:
+    """What is usable for longer was written by a clock that was wrong."""
+    return timedelta(seconds=times.keep_seconds * 1.2 + times.stale_if_error_seconds)
+
+
 def is_distrusted(entry: CacheEntry) -> bool:
     """Whether the last thing that came from the source was an answer that must not be believed."""
     return entry.failure.startswith(_DISTRUSTED)
@@ -212,7 +222,11 @@ def refusal(entry: CacheEntry, now: datetime) -> KeySourceUnavailable | None:
 
 def error(entry: CacheEntry) -> KeySourceUnavailable:
     """The failure of an entry as it was raised."""
-    return (KeySourceDistrusted if is_distrusted(entry) else KeySourceUnavailable)(entry.failure)
+    if is_distrusted(entry):
+        return KeySourceDistrusted(entry.failure)
+    if entry.failure.startswith(_UNREACHABLE):
+        return KeySourceUnreachable(entry.failure)
+    return KeySourceUnavailable(entry.failure)
 
 
 def is_half_over(entry: CacheEntry, now: datetime) -> bool:

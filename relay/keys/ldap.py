@@ -26,7 +26,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import SplitResult, urlsplit
 
-from relay.errors import KeySourceUnavailable
+from relay.errors import KeySourceUnavailable, KeySourceUnreachable
 from relay.keys.answers import MAX_CERTIFICATES
 from relay.keys.ldap_answers import (
     BIND_RESPONSE,
@@ -154,7 +154,8 @@ class LdapKeys:
         """The certificates in all entries that the filter finds.
 
         Raises:
-            KeySourceUnavailable: the server could not be asked, or its answer is not a plain success.
+            KeySourceUnreachable: the server could not be asked.
+            KeySourceUnavailable: its answer is not a plain success.
         """
         request = _search_request(self._settings, address.key)
         values = await self._ask(request)
@@ -184,9 +185,11 @@ class LdapKeys:
                 return await session.values(self._settings.attribute)
         except TimeoutError as exc:
             why = f"no answer in {seconds:g} seconds" if limit.expired() else "it does not answer"
-            raise self._unavailable(why) from exc
-        except (OSError, EOFError, UnicodeError, Refused) as exc:
-            raise self._unavailable(str(exc) or type(exc).__name__) from exc
+            raise self._unavailable(why, KeySourceUnreachable) from exc
+        except (OSError, EOFError, UnicodeError) as exc:
+            raise self._unavailable(str(exc) or type(exc).__name__, KeySourceUnreachable) from exc
+        except Refused as exc:
+            raise self._unavailable(str(exc)) from exc
 
     @contextlib.asynccontextmanager
     async def _session(self) -> AsyncIterator[_Session]:
@@ -215,9 +218,11 @@ class LdapKeys:
     def _read(self, values: list[bytes]) -> list[Certificate]:
         return [found for value in values for found in read_value(value, self.name)]
 
-    def _unavailable(self, why: str) -> KeySourceUnavailable:
+    def _unavailable(
+        self, why: str, kind: type[KeySourceUnavailable] = KeySourceUnavailable
+    ) -> KeySourceUnavailable:
         clean = "".join(char if char.isprintable() and char.isascii() else "?" for char in why)
-        return KeySourceUnavailable(f"{self._place}: {clean[:_MAX_DETAIL_CHARS]}")
+        return kind(f"{self._place}: {clean[:_MAX_DETAIL_CHARS]}")
 
 
 # --------------------------------------------------------------------------- requests

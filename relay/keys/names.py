@@ -21,7 +21,7 @@ import dns.name
 import dns.rdatatype
 import dns.resolver
 
-from relay.errors import KeySourceDistrusted, KeySourceUnavailable
+from relay.errors import KeySourceDistrusted, KeySourceUnavailable, KeySourceUnreachable
 from relay.keys.networks import IPAddress
 
 _MAX_ADDRESSES = 16
@@ -69,7 +69,7 @@ class Names:
 
         Raises:
             KeySourceDistrusted: the resolver says that the answer failed DNSSEC validation.
-            KeySourceUnavailable: it could not be found out: SERVFAIL, no answer, a broken one.
+            KeySourceUnreachable: it could not be found out: SERVFAIL, no answer, a broken one.
         """
         try:
             name = dns.name.from_text(host, idna_codec=None)
@@ -101,9 +101,8 @@ class Names:
         failure = next((reply.failure for reply in replies if reply.failure), "")
         if failure and not found:
             unknown = f"the address of {name.to_text(True)} is not known: {failure}"
-            raise (KeySourceDistrusted if any(reply.bogus for reply in replies) else KeySourceUnavailable)(
-                unknown
-            )
+            is_bogus = any(reply.bogus for reply in replies)
+            raise (KeySourceDistrusted if is_bogus else KeySourceUnreachable)(unknown)
         return found
 
 

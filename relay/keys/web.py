@@ -26,7 +26,7 @@ from urllib.parse import urljoin, urlsplit
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from relay.errors import KeySourceUnavailable
+from relay.errors import KeySourceUnavailable, KeySourceUnreachable
 from relay.keys.networks import IPAddress, IPNetwork, is_permitted
 
 if TYPE_CHECKING:
@@ -92,13 +92,16 @@ class WebAnswer:
         """The body; None where the server says that there is nothing.
 
         Raises:
-            KeySourceUnavailable: any other answer. A demand for credentials (401) is one: none are ever sent.
+            KeySourceUnreachable: any other answer. A demand for credentials (401) is one: none are ever sent.
+            KeySourceUnavailable: we have asked too often (429).
         """
         if self.status == 200:
             return self.body
         if self.status in _NO_KEY:
             return None
-        raise KeySourceUnavailable(f"it answered {self.status}", retry_after_seconds=self.retry_after_seconds)
+        # Whoever makes us ask often, a user of ours maybe, must not bring about that the server "fails".
+        kind = KeySourceUnavailable if self.status == 429 else KeySourceUnreachable
+        raise kind(f"it answered {self.status}", retry_after_seconds=self.retry_after_seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,14 +164,17 @@ class WebClient:
         A host that has an address and does not serve is not passed over for the next URL.
 
         Raises:
-            KeySourceUnavailable: whatever stood between here and an HTTP status; what a stranger wrote is not
-                in the text, except host names.
+            KeySourceUnreachable: no server answered.
+            KeySourceUnavailable: whatever else stood between here and an HTTP status; what a stranger wrote
+                is not in the text, except host names.
         """
+        kind, why = KeySourceUnavailable, "too many other web servers are being asked"
         try:
             async with asyncio.timeout(self._timeout_seconds), self._slots:
+                kind, why = KeySourceUnreachable, f"no answer within {self._timeout_seconds:g} seconds"
                 return await self._first(urls)
         except TimeoutError as exc:
-            raise KeySourceUnavailable(f"no answer within {self._timeout_seconds:g} seconds") from exc
+            raise kind(why) from exc
 
     async def _first(self, urls: tuple[str, ...]) -> WebAnswer | None:
         for url in urls:
@@ -227,7 +233,7 @@ class WebClient:
             async with session, session.get(target.url, headers=_HEADERS, allow_redirects=False) as response:
                 return await self._read(response)
         except (aiohttp.ClientError, OSError, ValueError) as exc:
-            raise KeySourceUnavailable(f"{target.host} {_why(exc)}") from exc
+            raise KeySourceUnreachable(f"{target.host} {_why(exc)}") from exc
 
     async def _read(self, response: aiohttp.ClientResponse) -> WebAnswer | str:
         if response.status in _REDIRECTS and "Location" in response.headers:

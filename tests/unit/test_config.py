@@ -188,6 +188,7 @@ def test_load_policy_is_built_with_every_field(loaded: Load) -> None:
             release_unusable=True,
             refuse_on_failure=True,
             lookup_patience_seconds=7200,
+            deferral='policy.domains["*.gov.example"]',
             allow_routing=True,
             accept_encrypted=True,
             key_change=KeyChange.ACCEPT,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from relay.address import parse_mailbox
-from relay.errors import KeySourceUnavailable
+from relay.errors import KeySourceUnavailable, KeySourceUnreachable
 from relay.explain import NULL_SENDER, Explanation, as_dict, as_table, explain, needs_attention, together
 from relay.lookup import KeyFinder, Listed
 from relay.message import Address, Certificate, Encrypt, KeyChange, Mixed
@@ -33,7 +34,7 @@ class Shelf:
 
     async def find(self, address: Address) -> list[Certificate]:
         if self._down:
-            raise KeySourceUnavailable(self._down)
+            raise KeySourceUnreachable(self._down)
         return [known for known in self._certificates if str(address) in "".join(known.user_ids)]
 
     async def find_fingerprint(self, fingerprint: str) -> list[Certificate]:
@@ -244,7 +245,9 @@ class Web(Shelf):
 class Judging(Judge):
     """Nobody vouches for another key."""
 
-    def certifies(self, old: bytes, new: bytes, address: Address, now: datetime) -> bool:
+    def certifies(
+        self, old: bytes, new: bytes, address: Address, now: datetime, copies: Sequence[bytes] = ()
+    ) -> bool:
         return False
 
 

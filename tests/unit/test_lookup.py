@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from relay.errors import KeySourceDistrusted, KeySourceUnavailable
+from relay.errors import (
+    KeySourceDistrusted,
+    KeySourceUnavailable,
+    KeySourceUnreachable,
+    StoreUnavailable,
+)
 from relay.lookup import KeyFinder, Listed
 from relay.message import Address, Certificate, LookupResult, Rule, Verdict
 from relay.pins import Pins
-from relay.remembered import Trust
+from relay.remembered import Pin, Trust
 from tests.fakes import FixedClock, ListJournal, PinsInMemory
 
 BOB = Address("bob@example.com", "bob", "example.com")
@@ -40,7 +47,7 @@ class Source:
     async def find(self, address: Address) -> list[Certificate]:
         self.asked += 1
         if self.down:
-            raise KeySourceUnavailable(self._text)
+            raise KeySourceUnreachable(self._text)
         return list(self._certificates)
 
     async def find_fingerprint(self, fingerprint: str) -> list[Certificate]:
@@ -48,30 +55,44 @@ class Source:
 
 
 class Judge:
-    """Everything is usable but `BAD`; remembers which address it was asked for."""
+    """Everything is usable but `BAD` and what stands beside a copy that ends in `!`, which revokes it.
+
+    `overlooked` are fingerprints of certificates that are too many; `slow` judgements do not end.
+    """
 
     def __init__(self) -> None:
         self.address: Address | None = BOB
-        self.certified: set[tuple[bytes, bytes]] = set()
+        self.overlooked: set[str] = set()
+        self.slow: threading.Event | None = None
 
     def judge(self, certificates: list[Certificate], address: Address | None, now: datetime) -> list[Verdict]:
         self.address = address
+        if self.slow:
+            self.slow.wait()
         distinct = {entry.fingerprint: entry for entry in reversed(certificates)}
+        bad = {entry.fingerprint for entry in certificates if entry == BAD or entry.data.endswith(b"!")}
+        bad |= self.overlooked
         return [
             Verdict(
                 entry,
-                entry != BAD,
-                "usable" if entry != BAD else "revoked",
+                entry.fingerprint not in bad,
+                "usable" if entry.fingerprint not in bad else "revoked",
                 created=datetime(CREATED[entry.fingerprint], 1, 1, tzinfo=UTC),
+                overlooked=entry.fingerprint in self.overlooked,
             )
             for entry in distinct.values()
         ]
 
     def remembers(self, certificates: list[Certificate], address: Address | None, now: datetime) -> bool:
-        return True
+        return self.slow is None
 
-    def certifies(self, old: bytes, new: bytes, address: Address, now: datetime) -> bool:
-        return (old, new) in self.certified
+    def certifies(
+        self, old: bytes, new: bytes, address: Address, now: datetime, copies: Sequence[bytes] = ()
+    ) -> bool:
+        return False
+
+    def revocations(self, copies: Sequence[bytes]) -> bytes:
+        return next((copy for copy in copies if copy.endswith(b"!")), b"")
 
 
 def _finder(*sources: Source, clock: FixedClock | None = None) -> KeyFinder:
@@ -296,13 +317,87 @@ async def test_find_with_a_local_key_asks_nobody_outside() -> None:
 
 
 async def test_find_with_a_local_key_still_counts_what_a_remote_source_said() -> None:
-    """A revocation that was seen once is not forgotten because nobody has to ask any more."""
-    remote = Remote("second", known=(BAD,))
+    """A revocation that was seen once counts, and then somebody has to be asked after all."""
+    revoked = replace(NEW, source="second", data=b"new, revoked!")
+    remote = Remote("second", OTHER, known=(revoked,))
     finder = _remote_finder(Source("first", NEW), remote)
 
     lookup = await finder.find(BOB, BOTH)
 
-    assert {NEW, BAD} == {verdict.certificate for verdict in lookup.verdicts}
+    assert ([OTHER], 1) == ([verdict.certificate for verdict in lookup.chosen], remote.asked)
+    assert ["revoked", "usable"] == [verdict.sentence for verdict in lookup.verdicts]
+
+
+async def test_find_takes_no_recommendation_from_what_was_said_before() -> None:
+    """An old answer, perhaps past its lifetime, neither offers a key nor lends its trust to one."""
+    remote = Remote("second", known=(OTHER, replace(OLD, source="second")))
+    finder = _remote_finder(Source("first", OLD), remote, trust=Trust.DNSSEC)
+
+    lookup = await finder.find(BOB, BOTH)
+
+    assert [OLD] == [verdict.certificate for verdict in lookup.verdicts]
+    assert {OLD.fingerprint: Trust.MANUAL} == lookup.trusts
+
+
+async def test_find_asks_for_the_pinned_key_before_another_takes_its_place() -> None:
+    """The pinned key may still stand in a source that had no need to be asked."""
+    first, second = Remote("first", NEW), Remote("second", OTHER, known=(OTHER,))
+    listed = {"first": Listed(first, Trust.WKD, first), "second": Listed(second, Trust.WKD, second)}
+    book = PinsInMemory()
+    book.pins[BOB.key] = Pin(BOB.key, OTHER.fingerprint, "second", Trust.WKD, OTHER.data, CREATED_AT)
+    finder = KeyFinder(listed, Judge(), FixedClock(), pins=Pins(book, Judge(), FixedClock(), ListJournal()))
+
+    lookup = await finder.find(BOB, BOTH)
+
+    assert ([OTHER], 1) == ([verdict.certificate for verdict in lookup.chosen], second.asked)
+
+
+@pytest.mark.parametrize("failure", [KeySourceUnavailable, StoreUnavailable, KeySourceDistrusted])
+async def test_find_waives_nothing_but_an_unreachable_server(failure: type[KeySourceUnavailable]) -> None:
+    """An answer that cannot be used, a bug, and a store that fails are not "the server is away"."""
+
+    class Failing(Remote):
+        async def find(self, address: Address) -> list[Certificate]:
+            raise failure("something else")
+
+    lookup = await _remote_finder(Source("first"), Failing("second"), lenient=True).find(BOB, BOTH)
+
+    assert LookupResult.UNAVAILABLE is lookup.result
+
+
+async def test_find_waives_nothing_because_the_time_of_the_message_is_over() -> None:
+    """A slow server is not known to be away."""
+    remote = Remote("second")
+    remote.wait = asyncio.Event()
+
+    lookup = await _remote_finder(Source("first"), remote, lenient=True).find(BOB, BOTH, seconds=0.0)
+
+    assert LookupResult.UNAVAILABLE is lookup.result
+
+
+async def test_find_of_a_certificate_that_was_not_looked_at_cannot_tell() -> None:
+    """Whoever uploads many keys for somebody hides the good one, and must not make it "unusable"."""
+    judge = Judge()
+    judge.overlooked.add(OTHER.fingerprint)
+    finder = KeyFinder(
+        {"first": Listed(Source("first", BAD, replace(OTHER, source="first")))}, judge, FixedClock()
+    )
+
+    lookup = await finder.find(BOB, Rule("policy.default", keys=("first",)))
+
+    assert (LookupResult.UNAVAILABLE, "first") == (lookup.result, lookup.failed_source)
+
+
+async def test_find_takes_no_longer_than_it_may_to_judge() -> None:
+    """Certificates of strangers are judged within the time of the lookup as well."""
+    judge, remote = Judge(), Remote("second", replace(OTHER, fetched=CREATED_AT))
+    judge.slow = threading.Event()
+    listed = {"first": Listed(Source("first")), "second": Listed(remote, Trust.WKD, remote)}
+
+    lookup = await KeyFinder(listed, judge, FixedClock()).find(BOB, BOTH, seconds=0.05)
+    judge.slow.set()
+
+    assert (LookupResult.UNAVAILABLE, "second") == (lookup.result, lookup.failed_source)
 
 
 @pytest.mark.parametrize("local", [(), (BAD,)])
@@ -359,18 +454,6 @@ async def test_find_with_a_remote_source_down_is_none_only_where_waived(
 
     assert result is lookup.result
     assert (result is LookupResult.NONE) == bool(lookup.answers[-1].waived)
-
-
-async def test_find_with_a_distrusted_answer_is_never_waived() -> None:
-    """RFC 7929 §7.1: after a bogus answer nothing may be sent, whatever was configured."""
-
-    class Bogus(Remote):
-        async def find(self, address: Address) -> list[Certificate]:
-            raise KeySourceDistrusted("bogus")
-
-    lookup = await _remote_finder(Source("first"), Bogus("second"), lenient=True).find(BOB, BOTH)
-
-    assert LookupResult.UNAVAILABLE is lookup.result
 
 
 @pytest.mark.parametrize(

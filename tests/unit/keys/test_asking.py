@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 from datetime import timedelta
 
@@ -87,6 +88,17 @@ async def test_query_answered_with_a_key_that_ends_soon_is_due_daily() -> None:
         spans.append(bench.entry.fresh_until - bench.clock.now())
 
     assert [timedelta(days=1), timedelta(days=30), timedelta(hours=1)] == spans
+
+
+async def test_query_judges_beside_the_event_loop() -> None:
+    """Strangers choose how long it takes to find out when their certificates end."""
+    bench, threads = Bench(), []
+    asking = bench.asking(expires=lambda certificates: threads.append(threading.get_ident()))
+    bench.says(positive(KEY))
+    await asking.query(ASK)
+
+    assert 1 == len(threads)
+    assert threading.get_ident() not in threads
 
 
 async def test_query_keeps_when_it_was_used() -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from relay.address import parse_mailbox
-from relay.errors import KeySourceDistrusted, KeySourceUnavailable
+from relay.errors import KeySourceDistrusted, KeySourceUnavailable, KeySourceUnreachable
 from relay.keys import entries
 from relay.keys.entries import CacheTimes, Question, with_revocations
 from relay.message import Certificate
@@ -151,6 +151,25 @@ def test_failed_while_fresh_stays_fresh() -> None:
     old = _entry(certificate("rsa2048"))
 
     assert old.fresh_until == _failed(old, after=HOUR).fresh_until
+
+
+def test_failed_after_a_clock_that_was_ahead_waits_and_ends() -> None:
+    """An answer of "next year" neither makes every message ask nor serves for a year."""
+    old = _entry(certificate("rsa2048"), fresh=365 * DAY, usable=372 * DAY)
+    entry = _failed(old)
+
+    assert 60 == _wait(entry)
+    assert entry.usable_until <= NOW + timedelta(days=9)
+
+
+def test_failed_that_is_unreachable_says_so_after_a_restart() -> None:
+    """`unreachable_means` is for servers that are away; what else another host said cannot look like that."""
+    away = _failed(None, KeySourceUnreachable("down"))
+    other = _failed(None, KeySourceUnavailable("unreachable: down"))
+
+    kinds = [type(entries.error(each)) for each in (away, other)]
+    assert [KeySourceUnreachable, KeySourceUnavailable] == kinds
+    assert ["unreachable: down", "failed: unreachable: down"] == [away.failure, other.failure]
 
 
 def test_failed_text_is_bounded_and_printable() -> None:

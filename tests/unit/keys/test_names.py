@@ -9,7 +9,7 @@ import pytest
 from dns import edns, rcode, rdatatype
 from dns.message import QueryMessage, make_response
 
-from relay.errors import KeySourceDistrusted, KeySourceUnavailable
+from relay.errors import KeySourceDistrusted, KeySourceUnavailable, KeySourceUnreachable
 from relay.keys.names import Names, parse_resolver
 from tests import nameserver
 from tests.nameserver import FakeNameserver, Respond
@@ -92,7 +92,7 @@ async def test_addresses_server_fails_is_unavailable(respond: Respond, words: st
 
 
 @pytest.mark.parametrize(
-    ("code", "expected"), [(6, KeySourceDistrusted), (7, KeySourceDistrusted), (22, KeySourceUnavailable)]
+    ("code", "expected"), [(6, KeySourceDistrusted), (7, KeySourceDistrusted), (22, KeySourceUnreachable)]
 )
 async def test_addresses_that_do_not_validate_are_distrusted(
     code: int, expected: type[KeySourceUnavailable]
