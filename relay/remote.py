@@ -7,8 +7,9 @@ memory, which a relay with keys of its own alone does not pay.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from relay.config import (
@@ -29,6 +30,7 @@ from relay.keys.keyservers import HkpsSource as HkpsKeys
 from relay.keys.keyservers import VksSource as VksKeys
 from relay.keys.ldap import LdapKeys, LdapSettings
 from relay.keys.names import Names
+from relay.keys.origins import CacheByOrigin
 from relay.keys.web import HTTPS_PORT, WebClient, https_port, tls_context
 from relay.keys.wkd import WkdSource as WkdKeys
 from relay.store.database import Store
@@ -37,12 +39,31 @@ from relay.store.settings import StoreSettings
 if TYPE_CHECKING:
     from relay.message import Certificate
     from relay.openpgp.judge import Judge
-    from relay.seams import Clock, Journal, KeyDiscovery, KeyLearner
+    from relay.seams import Clock, Journal, KeyCache, KeyDiscovery, KeyLearner
+
+_SAYING_NOTHING_OF_ANSWERS = frozenset(
+    {"trust", "unreachable_means", "allow_networks", "trusted_network", "password_file"}
+)
+"""Settings of a source that may change while what it has answered stays its answer."""
+
+_LONG_AGO = datetime.fromtimestamp(0, UTC)
 
 
 def make_store(config: Config, clock: Clock, journal: Journal) -> Store:
     """The database; not opened yet."""
     return Store(StoreSettings(config.store.url, config.store_password, config.store.ca_file), clock, journal)
+
+
+def make_cache(config: Config, store: Store) -> KeyCache:
+    """Where the answers of the configured sources are kept: a source that became another one has none."""
+    return CacheByOrigin(store.cache, {name: _origin(settings) for name, settings in config.keys.items()})
+
+
+def _origin(settings: KeySourceSettings) -> str:
+    """What the source is, in a few characters; what was left to its default is not a part of it."""
+    told = settings.model_dump(exclude=set(_SAYING_NOTHING_OF_ANSWERS), exclude_defaults=True)
+    text = "\n".join(f"{name}={told[name]}" for name in sorted(told))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 async def make_remote(
@@ -52,6 +73,7 @@ async def make_remote(
     times = CacheTimes(
         config.cache.keep, config.cache.keep_none, config.cache.retry_failed, config.cache.stale_if_error
     )
+    cache = make_cache(config, store)
     found: dict[str, CachedKeys | LearnedSource] = {}
     for name, settings in config.keys.items():
         if isinstance(settings, AutocryptSource):
@@ -60,7 +82,7 @@ async def make_remote(
             # Loading the authorities takes 22 ms.
             discovery = await asyncio.to_thread(_discovery, config, name, settings, clock)
             found[name] = CachedKeys(
-                discovery, store.cache, clock, journal, times, pins=store.pins, expires=_Expires(judge, clock)
+                discovery, cache, clock, journal, times, pins=store.pins, expires=_Expires(judge, clock)
             )
     return found
 
@@ -105,15 +127,17 @@ def _ldap(config: Config, name: str, settings: LdapSource) -> LdapSettings:
 
 @dataclass(frozen=True, slots=True)
 class _Expires:
-    """When the first of some certificates ends that could be used now; None: never, or none can be used."""
+    """When the first of some certificates ends that could be used now; long ago where none of them can be."""
 
     judge: Judge
     clock: Clock
 
     def __call__(self, certificates: list[Certificate]) -> datetime | None:
         verdicts = self.judge.judge(certificates, None, self.clock.now())
-        ends = [verdict.expires for verdict in verdicts if verdict.usable]
-        return min((end for end in ends if end), default=None)
+        usable = [verdict for verdict in verdicts if verdict.usable]
+        return min(
+            (verdict.expires for verdict in usable if verdict.expires), default=None if usable else _LONG_AGO
+        )
 
 
 def make_learner(

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
 from relay.build import LoadedSource, build_keys
@@ -30,6 +31,8 @@ _FOLLOW_SECONDS = 1.0
 """How soon a decision of the administrator, or of another relay, is seen."""
 
 _PRUNE_EVERY = timedelta(hours=6)
+
+_log = logging.getLogger("relay")
 
 
 def judge_of(config: Config) -> Judge:
@@ -59,19 +62,16 @@ class Sources:
     remote: tuple[CachedKeys, ...] = ()
     """Those outside, with what they remember in memory."""
     store: Store | None = None
-    """None where no source lies outside of this machine; so is everything that needs it."""
+    """None where there is nothing to remember (`Config.needs_store`); so is everything that needs it."""
     pins: Pins | None = None
     learner: KeyLearner | None = None
+    cache: KeyCache | None = None
+    """Where answers are kept."""
 
     @property
     def book(self) -> PinBook | None:
         """Where pins are kept."""
         return self.store.pins if self.store else None
-
-    @property
-    def cache(self) -> KeyCache | None:
-        """Where answers are kept."""
-        return self.store.cache if self.store else None
 
     @property
     def learned(self) -> LearnedKeys | None:
@@ -101,34 +101,45 @@ class Sources:
                 tasks.create_task(self._follow(self.store, clock, journal))
 
     async def _follow(self, store: Store, clock: Clock, journal: Journal) -> None:
-        pruned = clock.now()
-        is_away = False
+        """Nothing that fails ends it; a failure that goes on is reported once."""
+        pruned, before = clock.now(), None
         while True:
             await clock.sleep(_FOLLOW_SECONDS)
-            try:
-                self.changed(await store.changes.poll())
-                if clock.now() - pruned > _PRUNE_EVERY:
-                    pruned = clock.now()
-                    await store.prune(pruned)
-            except StoreUnavailable as exc:
-                if not is_away:
-                    journal.record("store_failed", reason=str(exc))
-                is_away = True
-            else:
-                if is_away:
-                    journal.record("store_back")
-                is_away = False
+            is_due = clock.now() - pruned > _PRUNE_EVERY
+            pruned = clock.now() if is_due else pruned
+            # Bugs as well: whoever no longer follows serves for days what an administrator has forgotten.
+            [failure] = await asyncio.gather(
+                self._catch_up(store, pruned if is_due else None), return_exceptions=True
+            )
+            if failure is not None and not isinstance(failure, StoreUnavailable):
+                self._forget_all()  # it cannot be told what was read and not heeded
+            if type(failure) is not type(before):
+                _report(journal, failure, before)
+            before = failure
+
+    async def _catch_up(self, store: Store, prune_at: datetime | None) -> None:
+        """Heeds what others wrote, and drops what is too old where it is time. Raises StoreUnavailable."""
+        self.changed(await store.changes.poll())
+        if prune_at:
+            await store.prune(prune_at)
 
     def changed(self, address_keys: list[str]) -> None:
         """Forgets what is in memory about these addresses (`EVERYTHING`: about all)."""
         from relay.store.changes import EVERYTHING
 
-        followers: list[_Follower] = [*self.remote, *([self.pins] if self.pins else [])]
-        for follower in followers:
-            if EVERYTHING in address_keys:
-                follower.forget_all()
-            else:
+        if EVERYTHING in address_keys:
+            self._forget_all()
+        else:
+            for follower in self._followers:
                 follower.changed(address_keys)
+
+    def _forget_all(self) -> None:
+        for follower in self._followers:
+            follower.forget_all()
+
+    @property
+    def _followers(self) -> list[_Follower]:
+        return [*self.remote, *([self.pins] if self.pins else [])]
 
     async def close(self) -> None:
         """Ends what is under way; never raises."""
@@ -136,6 +147,17 @@ class Sources:
             await source.close()
         if self.store:
             await self.store.close()
+
+
+def _report(journal: Journal, failure: BaseException | None, before: BaseException | None) -> None:
+    """What began, or is over."""
+    if isinstance(failure, StoreUnavailable):
+        journal.record("store_failed", reason=str(failure))
+    elif failure is not None:
+        journal.record("unexpected", exception=type(failure).__name__)
+        _log.error("unexpected", exc_info=failure)
+    elif isinstance(before, StoreUnavailable):
+        journal.record("store_back")
 
 
 async def make(config: Config, clock: Clock, journal: Journal) -> Sources:
@@ -149,17 +171,17 @@ async def make(config: Config, clock: Clock, journal: Journal) -> Sources:
     listed = {name: Listed(source) for name, source in local.items()}
     if not config.needs_store:
         return Sources(listed, local, judge)
-    from relay.remote import make_learner, make_remote, make_store  # their libraries take half a second
+    from relay import remote  # its libraries take half a second
 
-    store = make_store(config, clock, journal)
-    remote = await make_remote(config, store, judge, clock, journal)
-    for name, source in remote.items():
+    store = remote.make_store(config, clock, journal)
+    made = await remote.make_remote(config, store, judge, clock, journal)
+    for name, source in made.items():
         failure_is_none = getattr(config.keys[name], "unreachable_means", None) == "none"
         listed[name] = Listed(source, config.keys[name].trust, source, failure_is_none)
-    cached = tuple(source for source in remote.values() if not isinstance(source, LearnedSource))
+    cached = tuple(source for source in made.values() if not isinstance(source, LearnedSource))
     pins = Pins(store.pins, judge, clock, journal)
-    learner = make_learner(config, store, judge, clock, journal)
-    return Sources(listed, local, judge, cached, store, pins, learner)
+    learner = remote.make_learner(config, store, judge, clock, journal)
+    return Sources(listed, local, judge, cached, store, pins, learner, remote.make_cache(config, store))
 
 
 @contextlib.asynccontextmanager

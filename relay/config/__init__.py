@@ -100,7 +100,8 @@ class Config:
     store_password: str | None = field(repr=False)
     """None where the database wants none."""
     needs_store: bool
-    """Whether a key source lies outside of this machine; without one the store is not opened."""
+    """Whether the store is opened: a key source lies outside of this machine; or did before, and mail may
+    leave in clear."""
     cache: Cache
     policy: Policy
     engine: Literal["sequoia", "gnupg"]

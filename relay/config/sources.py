@@ -13,11 +13,13 @@ from relay.config.schema import (
     HkpsSource,
     KeySourceSettings,
     LdapSource,
+    PolicySettings,
     Settings,
     Store,
     VksSource,
     WkdSource,
 )
+from relay.message import Encrypt
 
 
 def check_sources(document: Document, settings: Settings) -> None:
@@ -37,8 +39,33 @@ def check_sources(document: Document, settings: Settings) -> None:
 
 
 def needs_store(settings: Settings) -> bool:
-    """Whether the store is opened: only keys from outside of this machine are kept in it."""
-    return any(source.discovered for source in settings.keys.values())
+    """Whether the store is opened: only keys from outside of this machine are kept in it.
+
+    Where mail may leave in clear, it is opened too if there is one already, though the last such source was
+    removed: an address that has a pin gets nothing in clear, and no change of the settings is to undo that.
+    """
+    if any(source.discovered for source in settings.keys.values()):
+        return True
+    return _may_release(settings.policy) and _has_store(settings.store)
+
+
+def _may_release(policy: PolicySettings) -> bool:
+    """Whether some rule lets mail leave in clear where no key is found; under `never` no key is asked for."""
+    entries = (*policy.domains.values(), *policy.addresses.values(), *policy.senders.values())
+    return any(entry.encrypt is Encrypt.WHEN_POSSIBLE for entry in (policy.default, *entries))
+
+
+def _has_store(store: Store) -> bool:
+    """Whether something may be remembered. The default is a file, so a server was meant by somebody."""
+    if store.path is None:
+        return True
+    try:
+        store.path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:  # that it cannot be told is no reason to forget
+        return True
+    return True
 
 
 def read_store_password(document: Document, settings: Settings) -> str | None:

@@ -76,13 +76,13 @@ async def _add_learned(
 ) -> None:
     """What messages taught, if that is what this source gives."""
     from relay.errors import KeySourceUnavailable
-    from relay.keys.autocrypt import LearnedSource, certificate_of
+    from relay.keys.autocrypt import LearnedSource, certificates_of
 
     if sources.learned is None or not isinstance(sources.listed[name].source, LearnedSource):
         return
     for key in await sources.learned.all(_MAX_ENTRIES):
         try:
-            groups.setdefault(key.address_key, []).append(certificate_of(key, name))
+            groups.setdefault(key.address_key, []).extend(certificates_of(key, name))
         except KeySourceUnavailable as exc:
             failures.append(str(exc))
 

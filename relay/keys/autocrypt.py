@@ -11,12 +11,14 @@ a mail program, whose user sees the change; here nobody would.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from relay.errors import KeySourceUnavailable
-from relay.message import Address, Certificate, KeyChange
+from relay.keys import entries
+from relay.message import Address, Certificate, KeyChange, Verdict
 from relay.mime import packets
 from relay.remembered import LearnedKey, PendingKey, PendingState, Trust
 
@@ -47,6 +49,9 @@ _EVENTS = {Outcome.LEARNED: "key_learned"}
 """Names in the journal; the others are `key_learned_` and the outcome."""
 
 
+_TOO_OLD = "the message is older than the one that brought the known key"
+
+
 class LearnedSource:
     """A `CachedSource` over what was learned: there is nobody to ask but the store.
 
@@ -59,14 +64,14 @@ class LearnedSource:
         self._keys = keys
 
     async def find(self, address: Address) -> list[Certificate]:
-        """The certificate that was learned for the address, if there is one.
+        """The copies of the certificate that was learned for the address, if there is one.
 
         Raises:
             StoreUnavailable: the store could not be read.
             KeySourceUnavailable: what it holds is damaged.
         """
         learned = await self._keys.get(address.key)
-        return [certificate_of(learned, self.name)] if learned else []
+        return await asyncio.to_thread(certificates_of, learned, self.name) if learned else []
 
     async def find_fingerprint(self, fingerprint: str) -> list[Certificate]:
         """Nothing: a key is learned for one address and never given for another."""
@@ -86,18 +91,34 @@ class LearnedSource:
         return await self.find(address)
 
 
-def certificate_of(learned: LearnedKey, source: str) -> Certificate:
-    """The certificate as the source gives it. Raises KeySourceUnavailable for a damaged one."""
+def certificates_of(learned: LearnedKey, source: str) -> list[Certificate]:
+    """The certificate as the source gives it: a copy, then others with revocations that this one lacks.
+
+    Reading them can take milliseconds.
+
+    Raises:
+        KeySourceUnavailable: it is damaged.
+    """
     try:
         found = packets.certificates(learned.certificate, source)
     except packets.Malformed:
         found = []
-    if [learned.fingerprint] != [certificate.fingerprint for certificate in found]:
+    if {learned.fingerprint} != {certificate.fingerprint for certificate in found}:
         raise KeySourceUnavailable(f"the key that was learned for {learned.address_key} is damaged")
-    certificate = found[0]
-    return Certificate(
-        certificate.data, certificate.fingerprint, certificate.user_ids, source, fetched=learned.learned_at
-    )
+    return [replace(certificate, fetched=learned.learned_at) for certificate in found]
+
+
+def _merged(key: LearnedKey, known: LearnedKey) -> LearnedKey:
+    """The newer of two copies of a certificate, beside it the revocations that it lacks and the other has.
+
+    Raises:
+        KeySourceUnavailable: one of them is damaged; it might have held a revocation.
+    """
+    [brought], [last, *kept] = certificates_of(key, ""), certificates_of(known, "")
+    is_older = key.effective_at < known.effective_at
+    newer, older = (last, brought) if is_older else (brought, last)
+    copies = entries.with_revocations((newer,), (older, *kept))
+    return replace(known if is_older else key, certificate=b"".join(copy.data for copy in copies))
 
 
 class Learner:
@@ -191,13 +212,11 @@ class Learner:
         self, address: Address, key: LearnedKey, known: LearnedKey | None, key_change: KeyChange
     ) -> tuple[Outcome, str]:
         """What becomes of the key, and why."""
-        if known and key.effective_at < known.effective_at:
-            return Outcome.IGNORED, "the message is older than the one that brought the known key"
         if known and known.fingerprint == key.fingerprint:
-            await self._keys.put(key)  # usable or not: its owner may have revoked it
-            return Outcome.SAME, ""
-        # One certificate, one verdict: could mail to the address be encrypted with the key now?
-        [verdict] = self._judge.judge([certificate_of(key, self._name)], address, key.learned_at)
+            return await self._again(key, known)
+        if known and key.effective_at < known.effective_at:
+            return Outcome.IGNORED, _TOO_OLD
+        verdict = await asyncio.to_thread(self._verdict, address, key)
         if not verdict.usable:
             return Outcome.IGNORED, verdict.sentence
         pin = await self._pins.pin_of(key.address_key)
@@ -207,6 +226,20 @@ class Learner:
             return await self._change(key, key_change)
         await self._keys.put(key)
         return (Outcome.REPLACED, "it is the pinned key") if known else (Outcome.LEARNED, "")
+
+    async def _again(self, key: LearnedKey, known: LearnedKey) -> tuple[Outcome, str]:
+        """What becomes of another copy of the known key, usable or not: its owner may have revoked it."""
+        merged = await asyncio.to_thread(_merged, key, known)
+        if merged == known and key.effective_at < known.effective_at:
+            return Outcome.IGNORED, _TOO_OLD
+        await self._keys.put(merged)
+        return Outcome.SAME, ""
+
+    def _verdict(self, address: Address, key: LearnedKey) -> Verdict:
+        """Could mail to the address be encrypted with the key now? To tell may take a tenth of a second."""
+        # One certificate, one verdict.
+        [verdict] = self._judge.judge(certificates_of(key, self._name), address, key.learned_at)
+        return verdict
 
     async def _change(self, key: LearnedKey, key_change: KeyChange) -> tuple[Outcome, str]:
         """What becomes of a key that would take the place of another one."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,11 +13,14 @@ import pytest
 from relay import config, remote
 from relay.config import Config
 from relay.keys.autocrypt import LearnedSource
-from relay.keys.cached import CachedKeys
+from relay.keys.cached import CachedKeys, CacheTimes
+from relay.keys.origins import CacheByOrigin
 from relay.openpgp.judge import Judge
+from relay.remembered import CacheEntry
 from relay.store.database import Store
 from tests import keys
 from tests.fakes import FixedClock, ListJournal
+from tests.unit.keys.discoveries import MemoryCache, Middle, ScriptedDiscovery, positive
 
 CONFIG = """\
 hostname: relay.example.com
@@ -116,6 +121,102 @@ def test_expires_is_the_first_end_of_what_can_be_used() -> None:
     expires = remote._Expires(judge, clock)(certificates)
 
     assert min((end for end in ends if end), default=None) == expires
+
+
+@pytest.mark.parametrize(("names", "is_long_ago"), [([], True), (["revoked-primary"], True), (["v6"], False)])
+def test_expires_of_nothing_usable_is_long_ago(names: list[str], is_long_ago: bool) -> None:
+    """An answer with certificates that nobody can use is asked for again as soon as "none" is."""
+    clock = FixedClock()
+    certificates = [keys.certificate(name) for name in ["expired-primary", *names]]
+
+    end = remote._Expires(Judge(), clock)(certificates)
+
+    assert is_long_ago == (end is not None and end < clock.now())
+
+
+@pytest.mark.parametrize(("name", "seconds"), [("expired-primary", 3600), ("curve25519", 86_400)])
+async def test_answer_without_anything_usable_is_kept_as_long_as_none(name: str, seconds: int) -> None:
+    """The owner of an expired key extends it soon, and mail is not refused for a day more."""
+    clock, cache, discovery = FixedClock(), MemoryCache(), ScriptedDiscovery()
+    address = keys.fixture(name).address
+    discovery.says(address.key, positive(keys.certificate(name)))
+    expires = remote._Expires(Judge(), clock)
+    cached = CachedKeys(
+        *(discovery, cache, clock, ListJournal(), CacheTimes()), random=Middle(), expires=expires
+    )
+
+    await cached.find(address)
+    await cached.close()
+
+    [entry] = cache.kept.values()
+    assert timedelta(seconds=seconds) == entry.fresh_until - clock.now()
+
+
+# --------------------------------------------------------------------------- what a source is
+
+
+def _changed(tmp_path: Path, name: str, line: str) -> Config:
+    """The configuration in which the source is this one."""
+    lines = [
+        f"  {name}: {{{line}}}" if each.startswith(f"  {name}:") else each for each in CONFIG.splitlines()
+    ]
+    return load(tmp_path, "\n".join(lines) + "\n")
+
+
+async def _kept_after(tmp_path: Path, name: str, line: str) -> int:
+    """How many of its own answers the source has after it was changed."""
+    clock, journal = FixedClock(), ListJournal()
+    before = await asyncio.to_thread(load, tmp_path)
+    after = await asyncio.to_thread(_changed, tmp_path, name, line)
+    store = remote.make_store(before, clock, journal)
+    await store.open()
+    now, address = clock.now(), "bob@example.org"
+    await remote.make_cache(before, store).put(CacheEntry(name, address, address, (b"x",), now, now, now))
+    kept = await remote.make_cache(after, store).entries(address)
+    await store.close()
+    return len(kept)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("old", 'type: vks, url: "https://keyserver.example.net"'),
+        ("old", 'type: hkps, url: "https://keyserver.example.org"'),
+        ("old", "type: dane"),
+        ("zone", 'type: dane, resolver: "127.0.0.1:5353", signed_name: "example.com"'),
+    ],
+)
+async def test_make_cache_for_a_source_that_became_another_one_is_empty(
+    tmp_path: Path, name: str, line: str
+) -> None:
+    """What the old one answered is not believed as far as the new one is."""
+    assert 0 == await _kept_after(tmp_path, name, line)
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("old", 'url: "https://keyserver.example.net", type: hkps, unreachable_means: none'),
+        ("web", "type: wkd"),
+    ],
+)
+async def test_make_cache_for_a_source_that_is_the_same_keeps_its_answers(
+    tmp_path: Path, name: str, line: str
+) -> None:
+    """Revocations that were seen, and days of answers, do not depend on how a line is written."""
+    assert 1 == await _kept_after(tmp_path, name, line)
+
+
+async def test_make_remote_keeps_answers_by_what_a_source_is(store: Store, loaded: Config) -> None:
+    """The sources use the cache that tells them apart."""
+    made = await remote.make_remote(loaded, store, Judge(), FixedClock(), ListJournal())
+    cached = [source for source in made.values() if isinstance(source, CachedKeys)]
+    for source in cached:
+        await source.close()
+
+    assert {CacheByOrigin} == {
+        type(cache) for source in cached for cache in (source._cache, source._asking._cache)
+    }
 
 
 def test_learned_source_is_no_cached_source() -> None:

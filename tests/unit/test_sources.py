@@ -14,6 +14,8 @@ from relay import config, sources
 from relay.address import parse_mailbox
 from relay.clock import SystemClock
 from relay.errors import StoreUnavailable
+from relay.lookup import KeyFinder
+from relay.message import LookupResult, PinConflict
 from relay.remembered import Pin, Trust
 from relay.store.changes import EVERYTHING
 from tests.fakes import FixedClock, ListJournal
@@ -177,6 +179,57 @@ async def test_keep_reports_a_store_that_is_away_once(remote: config.Config) -> 
         await asyncio.gather(keeping, return_exceptions=True)
 
     assert ["store_failed", "store_back"] == journal.names()
+
+
+async def test_keep_after_a_bug_forgets_everything_and_goes_on(remote: config.Config) -> None:
+    """A relay that no longer followed would serve for days what an administrator has forgotten."""
+    clock, journal = TickingClock(), ListJournal()
+    async with sources.opened(remote, clock, ListJournal()) as made:
+        assert made.store is not None and made.pins is not None and made.book is not None
+        made.pins._remember(await made.book.pin_first(_pin("A" * 40)))
+        poll, bugs = made.store.changes.poll, [RuntimeError("no thread"), RuntimeError("no thread")]
+
+        async def buggy() -> list[str]:
+            if bugs:
+                raise bugs.pop()
+            return await poll()
+
+        made.store.changes.poll = buggy  # type: ignore[method-assign]
+        keeping = asyncio.create_task(made.keep(clock, journal))
+        await clock.tick()
+        remembered, is_over = dict(made.pins._remembered), keeping.done()
+        await clock.tick()
+        await clock.tick()
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+    assert ({}, False, []) == (remembered, is_over, bugs)
+    assert [("unexpected", {"id": "", "exception": "RuntimeError"})] == journal.events
+
+
+# --------------------------------------------------------------------------- without the last remote source
+
+
+RELEASING = LOCAL.replace("keys: [folder]", "keys: [folder], encrypt: when-possible") + (
+    'store: {url: "sqlite:///relay.db"}\n'
+)
+
+
+async def test_make_without_its_last_remote_source_still_weighs_pins(
+    remote: config.Config, tmp_path: Path
+) -> None:
+    """To an address that had a key nothing leaves in clear, whichever source is removed from `keys:`."""
+    clock, journal = FixedClock(), ListJournal()
+    async with sources.opened(remote, clock, journal) as before:
+        assert before.book is not None
+        await before.book.pin_first(_pin("A" * 40))
+    local = await asyncio.to_thread(_load, tmp_path, RELEASING)
+    async with sources.opened(local, clock, journal) as made:
+        await made.load(journal)
+        finder = KeyFinder(made.listed, made.judge, clock, pins=made.pins)
+        lookup = await finder.find(BOB, local.policy.rule_for(None, BOB))
+
+    assert (LookupResult.UNUSABLE, PinConflict.MISSING) == (lookup.result, lookup.conflict)
 
 
 async def test_changed_everything_forgets_everything(remote: config.Config) -> None:

@@ -153,6 +153,62 @@ def test_load_store_without_discovered_source_is_not_looked_at(loaded: Load) -> 
     assert (False, None) == (config.needs_store, config.store_password)
 
 
+WHEN_POSSIBLE = MINIMAL.replace("keys: [folder]}", "keys: [folder], encrypt: when-possible}")
+
+
+@pytest.mark.parametrize(
+    ("text", "exists", "expected"),
+    [
+        (WHEN_POSSIBLE, True, True),
+        (WHEN_POSSIBLE, False, False),
+        (MINIMAL, True, False),
+        (
+            MINIMAL.replace("[folder]}}", "[folder]}, domains: {a.example: {encrypt: when-possible}}}"),
+            True,
+            True,
+        ),
+        (
+            MINIMAL.replace("[folder]}}", "[folder]}, senders: {a@b.example: {encrypt: when-possible}}}"),
+            True,
+            True,
+        ),
+        (MINIMAL.replace("[folder]}}", "[folder]}, domains: {a.example: {encrypt: never}}}"), True, False),
+    ],
+)
+def test_load_store_that_is_there_is_needed_where_mail_may_leave_in_clear(
+    text: str, exists: bool, expected: bool, loaded: Load, tmp_path: Path
+) -> None:
+    """Whoever removes the last source outside of this machine does not release what has a pin."""
+    if exists:
+        (tmp_path / "relay.db").write_bytes(b"")
+
+    assert expected == loaded(text + STORE).needs_store
+
+
+def test_load_store_of_a_server_is_needed_where_mail_may_leave_in_clear(loaded: Load) -> None:
+    """A server was meant by somebody, and whether there are pins in it cannot be seen from here."""
+    store = 'store: {url: "postgresql://relay@db.example.com/relay", password_file: "${FILES}/password"}\n'
+    config = loaded(WHEN_POSSIBLE + store)
+
+    assert (True, "correct horse") == (config.needs_store, config.store_password)
+
+
+def test_load_store_that_cannot_be_looked_for_is_needed(
+    loaded: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That it cannot be told whether there is a database is no reason to do without."""
+    stat = Path.stat
+
+    def forbidden(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if path == tmp_path / "relay.db":
+            raise PermissionError(13, "Permission denied")
+        return stat(path, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", forbidden)  # root may look everywhere
+
+    assert loaded(WHEN_POSSIBLE + STORE).needs_store
+
+
 def test_load_store_path_starts_at_the_file(loaded: Load, tmp_path: Path) -> None:
     """Three slashes are relative, and a database that is there already is fine."""
     (tmp_path / "relay.db").write_bytes(b"")

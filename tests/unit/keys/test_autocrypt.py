@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
 
 from relay.errors import KeySourceUnavailable, StoreUnavailable
-from relay.keys.autocrypt import LearnedSource
-from relay.message import KeyChange
+from relay.keys.autocrypt import LearnedSource, Learner, certificates_of
+from relay.message import Address, Certificate, KeyChange, Verdict
 from relay.mime.autocrypt import Header
+from relay.openpgp.judge import Judge
 from relay.remembered import LearnedKey, PendingKey, PendingState, Trust
 from tests.keys import certificate, fixture
+from tests.mail import packet
 from tests.unit.keys.learned import COPY, EARLIER, FETCHED, FIRST, LATER, NOW, OTHER, WHO, Place, header
 
 
@@ -141,6 +144,87 @@ async def test_learn_revoked_copy_of_the_known_key_is_kept(place: Place) -> None
     assert "same" == await place.learn(revoked)
 
     assert revoked.certificate == place.keys.rows[revoked.addr.key].certificate
+
+
+BEFORE, REVOKED = header("revoked-primary-before"), header("revoked-primary")
+
+
+@pytest.mark.parametrize("sent_at", [EARLIER, LATER])
+async def test_learn_newer_copy_without_a_revocation_keeps_it(place: Place, sent_at: datetime) -> None:
+    """A second device that does not know of the revocation does not take it back."""
+    place.known(REVOKED, EARLIER)
+
+    assert "same" == await place.learn(BEFORE, sent_at)
+    assert "same" == await place.learn(BEFORE, LATER)
+
+    assert BEFORE.certificate + REVOKED.certificate == place.keys.rows[BEFORE.addr.key].certificate
+    assert ["revoked on 2025-01-02"] == await _sentences(place)
+
+
+async def test_learn_older_copy_with_a_revocation_keeps_it_beside(place: Place) -> None:
+    """A revocation counts whenever it comes, and changes nothing else of what is known."""
+    known = place.known(BEFORE, LATER)
+
+    assert "same" == await place.learn(REVOKED, EARLIER)
+
+    assert (
+        replace(known, certificate=BEFORE.certificate + REVOKED.certificate)
+        == (place.keys.rows[BEFORE.addr.key])
+    )
+    assert ["revoked on 2025-01-02"] == await _sentences(place)
+
+
+async def test_learn_keeps_few_copies_with_revocations(place: Place) -> None:
+    """Whoever revokes something in each message does not fill the database."""
+    for number in range(9):
+        place.clock.advance(60)
+        data = REVOKED.certificate + packet(13, b"another name") + _revocation(number)
+        await place.learn(replace(REVOKED, certificate=data) if place.keys.rows else BEFORE, None)
+
+    assert 4 == len(certificates_of(place.keys.rows[REVOKED.addr.key], ""))
+
+
+async def test_learn_copy_of_a_damaged_key_changes_nothing(place: Place) -> None:
+    """What cannot be read may have been a revocation; `keys forget` is the way out."""
+    place.keys.rows[WHO.key] = known = replace(place.known(), certificate=b"garbage")
+
+    with pytest.raises(KeySourceUnavailable, match="damaged"):
+        await place.learn(COPY)
+
+    assert known == place.stored
+
+
+class _JudgeThatTells(Judge):
+    """Knows in which threads it was asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.threads: list[int] = []
+
+    def judge(self, certificates: list[Certificate], address: Address | None, now: datetime) -> list[Verdict]:
+        self.threads.append(threading.get_ident())
+        return super().judge(certificates, address, now)
+
+
+async def test_learn_judges_in_a_thread(place: Place) -> None:
+    """Whoever sends a certificate that takes long holds nobody else up."""
+    judge = _JudgeThatTells()
+    learner = Learner("learned", place.keys, place.pins, judge, clock=place.clock, journal=place.journal)
+
+    outcome = await learner.learn(FIRST, LATER, KeyChange.HOLD)
+
+    assert ("learned", 1, False) == (outcome, len(judge.threads), threading.get_ident() in judge.threads)
+
+
+async def _sentences(place: Place) -> list[str]:
+    """What the judge says of what the source gives now."""
+    found = await LearnedSource("learned", place.keys).find(REVOKED.addr)
+    return [verdict.sentence for verdict in Judge().judge(found, REVOKED.addr, NOW)]
+
+
+def _revocation(number: int) -> bytes:
+    """A signature packet of that type, as far as one can see without a look at it."""
+    return packet(2, bytes([4, 0x30, 22, 8, 0, 0, 0, 0, 0, number]))
 
 
 # --------------------------------------------------------------------------- another key
