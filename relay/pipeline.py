@@ -54,7 +54,8 @@ if TYPE_CHECKING:
     from relay.seams import HopSession, HopTransaction
 
 _ADDRESS_WORK = 64
-"""Reading address fields takes about that many times as long, octet for octet, as slicing the message."""
+"""Reading fields with addresses or keys takes about that many times as long, octet for octet, as slicing the
+message."""
 
 _KEYS_ARE_FRESH_SECONDS = 300.0
 """An upload may take an hour. A key that was chosen longer ago at RCPT is looked up again before use."""
@@ -168,7 +169,7 @@ class Transaction:
             RelayError: the client keeps the message; `DeliveryIncomplete` if some recipients have it.
         """
         message = await aside(len(content), self._examined, content)
-        self.lesson = self._lesson(message)
+        self.lesson = await aside(_lesson_bytes(message) * _ADDRESS_WORK, self._lesson, message)
         await self._look_up_again()
         header_bytes = len(content) - len(message.body)
         self.named = await aside(header_bytes * _ADDRESS_WORK, authors.recipients_named, message)
@@ -214,9 +215,11 @@ class Transaction:
     def _require_covered(self, encrypted: EncryptedMessage) -> None:
         """What the client encrypted must be readable for every recipient whose key is known (D-08)."""
         for admission in self.admissions:
-            known = admission.lookup.verdicts if admission.lookup else ()  # not only what we would choose
+            lookup = admission.lookup
+            known = _acceptable(lookup) if lookup else ()
             ids = frozenset(subkey.key_id for verdict in known for subkey in verdict.subkeys)
-            if ids and not detect.covers(encrypted, ids):
+            is_known = ids or (lookup and lookup.conflict)
+            if is_known and not detect.covers(encrypted, ids):
                 raise NotEncryptedForRecipient(recipient=admission.recipient)
 
     # ----------------------------------------------------------------------- protect
@@ -387,9 +390,22 @@ def _accepted(recipient: Address, rule: Rule, lookup: Lookup | None) -> Lookup |
     return lookup
 
 
+def _acceptable(lookup: Lookup) -> tuple[Verdict, ...]:
+    """The keys that a client may have encrypted to: not only what we would choose, but nothing in doubt."""
+    if lookup.conflict is None:
+        return lookup.verdicts
+    pinned = lookup.pin.fingerprint if lookup.pin else ""  # the other key was not approved
+    return tuple(verdict for verdict in lookup.verdicts if verdict.certificate.fingerprint == pinned)
+
+
 def _distinct(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
     """Each certificate once, in the order of the recipients."""
     return tuple({verdict.certificate.fingerprint: verdict for verdict in verdicts}.values())
+
+
+def _lesson_bytes(message: Message) -> int:
+    """How much has to be read to learn a key: of a few kilobytes a stranger can make thousands of packets."""
+    return sum(len(field.raw) for name in ("autocrypt", "from") for field in message.get(name))
 
 
 def _octets(message: Message) -> int:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import textwrap
 import threading
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 import pysequoia
 import pytest
@@ -30,14 +33,16 @@ from relay.errors import (
     SenderNotAllowed,
     TooManyCopies,
 )
-from relay.message import Address, Encrypt, Login, Mixed, Released, Sealed, Verdict
+from relay.message import Address, Encrypt, KeyChange, Login, Mixed, Released, Rule, Sealed, Verdict
 from relay.mime import armor, packets
+from relay.mime.autocrypt import Header
 from relay.openpgp.sequoia import SequoiaEngine
 from relay.pipeline import aside
 from relay.policy import Entry, Policy, parse_pattern
 from tests import keys
 from tests.fakes import ScriptedSession
 from tests.line import ALICE, BOB, CLIENT, MARKER, SENDER, V6, Line, LyingEngine, policy
+from tests.mail import packet
 
 OTHER = pysequoia.Cert.from_bytes(keys.certificate("p256").data)
 
@@ -591,3 +596,43 @@ async def test_aside_takes_large_work_off_the_loop(size_bytes: int, on_the_loop:
     ident = await aside(size_bytes, threading.get_ident)
 
     assert on_the_loop == (ident == threading.get_ident())
+
+
+@dataclass
+class _PolicyThatTells:
+    """The rule of a policy, and in which thread it was asked for."""
+
+    policy: Policy
+    threads: list[int] = field(default_factory=list)
+
+    def rule_for(self, sender: Address | None, recipient: Address) -> Rule:
+        self.threads.append(threading.get_ident())
+        return self.policy.rule_for(sender, recipient)
+
+
+@pytest.mark.parametrize(("octets", "on_the_loop"), [(0, True), (6000, False)])
+async def test_relay_reads_large_keys_off_the_loop(line: Line, octets: int, on_the_loop: bool) -> None:
+    """A key of thousands of packets in an Autocrypt field holds no other client up."""
+    author = SENDER.text
+    data = base64.b64encode(keys.certificate("curve25519").data + packet(13, b"x" * octets)).decode()
+    folded = "\r\n ".join(textwrap.wrap(data, 76))
+    content = f"From: {author}\r\nAutocrypt: addr={author}; keydata=\r\n {folded}\r\n\r\nhello\r\n"
+    client = replace(CLIENT, login=Login("sender", (author,)))
+    transaction = await line.begin(client)
+    await transaction.admit(parse_mailbox(ALICE))
+    tells = _PolicyThatTells(line.policy)
+    transaction.parts = replace(transaction.parts, learner=_Pupil(), policy=tells)  # type: ignore[arg-type]
+
+    await transaction.relay(content.encode())
+
+    assert transaction.lesson is not None
+    assert [on_the_loop] == [thread == threading.get_ident() for thread in tells.threads]
+
+
+class _Pupil:
+    """A `KeyLearner` that learns nothing."""
+
+    async def hear(
+        self, header: Header, sent_at: datetime | None, key_change: KeyChange, *, id: str = ""
+    ) -> None:
+        pytest.fail("it was not asked")

@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import pysequoia
 import pytest
 
 from relay.address import parse_mailbox
-from relay.errors import KeyChangeHeld, KeyLookupFailed, PinnedKeyMissing, RelayError
+from relay.errors import (
+    KeyChangeHeld,
+    KeyLookupFailed,
+    NotEncryptedForRecipient,
+    PinnedKeyMissing,
+    RelayError,
+)
 from relay.lookup import KeyFinder, Listed
-from relay.message import Address, Certificate, Encrypt, Sealed
+from relay.message import (
+    Address,
+    Certificate,
+    Encrypt,
+    KeyChange,
+    Lookup,
+    LookupResult,
+    PinConflict,
+    Sealed,
+    Verdict,
+)
 from relay.openpgp.judge import Judge
 from relay.openpgp.sequoia import SequoiaEngine
 from relay.parts import Parts
 from relay.pins import Pins
-from relay.pipeline import Transaction
+from relay.pipeline import Transaction, _acceptable
 from relay.remembered import Pin, Trust
 from tests import keys
 from tests.fakes import ListJournal, PinsInMemory
@@ -245,3 +263,50 @@ async def test_relay_with_a_pin_that_changes_during_the_upload_sends_nothing(lin
         await transaction.relay(CONTENT)
 
     assert [] == line.session.taken
+
+
+# --------------------------------------------------------------------------- encrypted by the client
+
+
+def _encrypted_to(name: str) -> bytes:
+    cert = pysequoia.Cert.from_bytes(keys.certificate(name).data)
+    armored = bytes(pysequoia.encrypt(recipients=[cert], bytes=b"secret")).replace(b"\n", b"\r\n")
+    return b"From: sender@example.com\r\n\r\n" + armored
+
+
+@pytest.mark.parametrize("change", [KeyChange.HOLD, KeyChange.REFUSE])
+async def test_relay_of_what_was_encrypted_to_a_key_in_doubt_refuses(
+    line: DiscoveringLine, change: KeyChange
+) -> None:
+    """`accept_encrypted` does not let a message pass to the key that nobody has approved."""
+    line.policy = policy(accept_encrypted=True, key_change=change)
+    line.book.pins[ALICE] = _pin(ALICE, "rsa3072")
+
+    with pytest.raises(NotEncryptedForRecipient):
+        await line.send(_encrypted_to("curve25519"), ALICE)
+
+    assert [] == line.session.taken
+
+
+@pytest.mark.parametrize(("name", "count"), [("curve25519", 1), ("rsa3072", 0)])
+async def test_relay_of_what_was_encrypted_while_the_pinned_key_is_missing(
+    line: DiscoveringLine, name: str, count: int
+) -> None:
+    """What the client encrypted to the pinned key passes, and to no other."""
+    line.policy = policy(accept_encrypted=True)
+    line.book.pins[ALICE] = _pin(ALICE, "curve25519")
+    line.source.empty = True
+
+    with contextlib.suppress(NotEncryptedForRecipient):
+        await line.send(_encrypted_to(name), ALICE)
+
+    assert count == len(line.session.taken)
+
+
+def test_acceptable_of_a_conflict_is_the_pinned_key() -> None:
+    """The other key, and those that nobody has chosen, are in doubt with it."""
+    pinned, other = (Verdict(keys.certificate(name), True, "") for name in ("rsa3072", "curve25519"))
+    calm = Lookup(LookupResult.UNUSABLE, verdicts=(other, pinned), pin=_pin(ALICE, "rsa3072"))
+
+    assert (other, pinned) == _acceptable(calm)
+    assert (pinned,) == _acceptable(replace(calm, conflict=PinConflict.HELD))
