@@ -229,18 +229,21 @@ class Relay:
     def _adopt_sources(self, sources: Sources) -> None:
         """Transactions that use the old ones keep them until they are over."""
         if self._keeper:
-            self._keeper.cancel()
             self._retired_sources.append(self._sources)
-            self._background(self._close_unused(self._sources, self._line.parts))
+            self._background(self._close_unused(self._sources, self._line.parts, self._keeper))
         self._sources = sources
         self._keeper = self._background(sources.keep(self._clock, self._journal))
         self._finder = KeyFinder(
             sources.listed, sources.judge, self._clock, self._finder.failing_since, sources.pins
         )
 
-    async def _close_unused(self, sources: Sources, parts: Parts) -> None:
-        """Without it each reload would leave connections to the store, and what is kept in memory, behind."""
+    async def _close_unused(self, sources: Sources, parts: Parts, keeper: asyncio.Task[None]) -> None:
+        """Without it each reload would leave connections to the store, and what is kept in memory, behind.
+
+        Until then they follow the store: a transaction may take an hour, and a key be revoked meanwhile.
+        """
         await parts.uses.over()
+        keeper.cancel()
         await sources.close()
         self._retired_sources.remove(sources)
 

@@ -20,6 +20,7 @@ from relay.build import build_from_files
 from relay.errors import EncryptionFailed
 from relay.message import Subkey, Verdict
 from relay.openpgp.gnupg import GnupgEngine
+from relay.remembered import Pin, Trust
 from relay.server import users
 from tests import keys
 from tests.fakes import FakeNextHop, FixedClock, ListJournal
@@ -44,6 +45,7 @@ REMOTE = (
 """With a source outside of this machine, and so with a store."""
 
 
+NOW = FixedClock().now()
 _CERTIFICATE = keys.certificate("curve25519")
 USABLE = Verdict(
     _CERTIFICATE, True, "usable", (Subkey("F" * 40, "F" * 16, "Curve25519"),), reduced=_CERTIFICATE.data
@@ -263,6 +265,25 @@ async def test_reload_closes_the_old_sources_after_their_last_transaction(
             connections = await _settled(_connections, before)
 
     assert (1, 0, before) == (in_use, left, connections)
+
+
+async def test_reload_lets_a_transaction_follow_the_store(tmp_path: Path, hop: FakeNextHop) -> None:
+    """What others write while a long message arrives is noticed with the old settings, too."""
+    world = await asyncio.to_thread(World, tmp_path, REMOTE.format(port=0, next_hop=hop.port))
+    async with _started(world) as relay, _dialogue(world) as say:
+        await say("EHLO x.example")
+        await say("MAIL FROM:<s@example.com>")
+        old, before = relay._sources, relay._keeper
+        await relay.reload()
+        assert old.pins and old.book and before
+        pin = await old.book.pin_first(Pin("a@example.com", "A" * 40, "wkd", Trust.WKD, b"x", NOW))
+        old.pins._remember(pin)
+        await relay._sources.book.forget_pin("a@example.com")
+        left = await _settled(lambda: len(old.pins._remembered), 0)
+        await say("RSET")
+        ended = await _settled(lambda: int(before.done()), 1)
+
+    assert (0, 1) == (left, ended)
 
 
 async def test_reload_names_what_needs_a_restart(tmp_path: Path, hop: FakeNextHop) -> None:
