@@ -23,10 +23,14 @@ _CHATTY_LIBRARIES = ("mail.log", "gnupg", "aiosmtplib", "asyncio", "concurrent")
 _MAX_FRAMES = 12
 
 _WARNINGS = (
-    *("_failed", "_broken", "_refused", "_kept", "_throttled", "_needed", "_unreadable", "_closed", "_lost"),
+    *("_failed", "_broken", "_refused", "_held", "_kept", "_throttled", "_needed", "_unreadable", "_closed"),
+    "_lost",
 )
 """Ends of event names that an admin should see at level `warning`."""
 
+
+_DEBUG = ("key_learned_same", "key_learned_ignored")
+"""What most messages of some senders bring, and nobody has to know."""
 
 _ERRORS = ("start_failed", "unexpected")
 """What is shown at every level: nobody should have to guess why the relay does not run."""
@@ -41,7 +45,7 @@ class LogJournal:
     def record(self, event: str, *, id: str = "", **fields: str | int | float | bool) -> None:
         """One line: the event, the id that also stands in the SMTP reply, and the fields."""
         level = logging.WARNING if event.endswith(_WARNINGS) else logging.INFO
-        level = logging.ERROR if event in _ERRORS else level
+        level = logging.ERROR if event in _ERRORS else logging.DEBUG if event in _DEBUG else level
         given = {name: value for name, value in fields.items() if value != ""}
         self._log.log(level, event, extra={"relay_id": id, "relay_fields": given})
 

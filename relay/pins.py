@@ -195,12 +195,12 @@ class Pins:
             return await self._replaced(case, pin, reason)
         if old and old.usable:
             return replace(lookup, chosen=(old,), pin=pin)
-        if not case.explaining and pending is None:
-            await self._ask_administrator(case)
         is_refused = case.rule.key_change is KeyChange.REFUSE or (
             pending is not None and pending.state is PendingState.REJECTED
         )
         conflict = PinConflict.REFUSED if is_refused else PinConflict.HELD
+        if not case.explaining and pending is None:
+            await self._ask_administrator(case, pin, conflict)
         known = lookup if old else await self._with_pinned_verdict(case, pin)
         return _against(known, pin, conflict, best.certificate.fingerprint)
 
@@ -234,7 +234,7 @@ class Pins:
         self._record("key_changed", case, before=pin.fingerprint, because=reason)
         return replace(case.lookup, pin=now)
 
-    async def _ask_administrator(self, case: _Case) -> None:
+    async def _ask_administrator(self, case: _Case, pin: Pin, conflict: PinConflict) -> None:
         certificate = case.best.certificate
         await self._book.add_pending(
             PendingKey(
@@ -246,7 +246,7 @@ class Pins:
                 self._clock.now(),
             )
         )
-        self._record("key_change_refused", case)
+        self._record(f"key_change_{conflict}", case, before=pin.fingerprint)
 
     def _record(self, event: str, case: _Case, **more: str) -> None:
         self._journal.record(

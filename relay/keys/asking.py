@@ -166,7 +166,9 @@ class Asking:
         self._journal.record("key_query_failed", **about, reason=entry.failure, failures=entry.failures)
         was_fresh = old.entry is not None and entry.fresh_until == old.entry.fresh_until
         if old.certificates and not was_fresh and entries.refusal(entry, now) is None:
-            self._journal.record("key_answer_stale", **about, usable_until=str(entry.usable_until))
+            self._journal.record(
+                "key_answer_stale", **about, usable_until=entry.usable_until.isoformat(timespec="seconds")
+            )
         return await self._keep(question, entry, old.certificates, old.seen)
 
     async def _keep(

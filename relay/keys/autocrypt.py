@@ -253,7 +253,9 @@ class Learner:
             return await self._replace(key, "key_change is accept")
         if key_change is KeyChange.REFUSE:
             return Outcome.IGNORED, "key_change is refuse"
-        if state is None and len(pending) >= _MAX_PENDING:
+        if state is PendingState.WAITING:
+            return Outcome.IGNORED, "it waits for the administrator already"
+        if len(pending) >= _MAX_PENDING:
             return Outcome.IGNORED, f"{_MAX_PENDING} keys of this address are pending already"
         await self._pins.add_pending(self._pending(key))
         return Outcome.HELD, "key_change is hold"

@@ -270,7 +270,13 @@ async def test_weigh_another_key_does_as_the_rule_says(
     lookup = await desk.find(replace(RULE, key_change=change))
 
     assert (result, conflict, pinned) == (lookup.result, lookup.conflict, desk.pinned)
-    assert (change is KeyChange.ACCEPT) == ("key_changed" in desk.journal.names())
+    event = {KeyChange.ACCEPT: "key_changed", KeyChange.HOLD: "key_change_held"}.get(
+        change, "key_change_refused"
+    )
+    assert ["key_pinned", event] == desk.journal.names()
+    assert ("B" * 40, "A" * 40) == tuple(
+        desk.journal.events[-1][1][name] for name in ("certificate", "before")
+    )
 
 
 async def test_weigh_another_key_that_the_old_one_certified_is_accepted(desk: Desk) -> None:

@@ -175,7 +175,7 @@ async def test_query_failing_keeps_the_key_and_says_so() -> None:
     kept = await bench.asking().query(ASK)
 
     assert ((KEY,), "down", 1) == (kept.certificates, bench.entry.failure, bench.entry.failures)
-    usable = str(bench.entry.usable_until)
+    usable = bench.entry.usable_until.isoformat()
     about = {"id": "", "source": "wkd", "address": BOB}
     assert [
         ("key_query_failed", {**about, "reason": "down", "failures": 1}),

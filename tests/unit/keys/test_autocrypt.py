@@ -247,11 +247,11 @@ async def test_learn_other_key_under_hold_waits(place: Place, kind: str) -> None
     """Another key than the known or pinned one waits for the administrator, once (K-29)."""
     before = _conflict(place, kind)
 
-    assert ["held", "held"] == [await place.learn(OTHER), await place.learn(OTHER)]
+    assert ["held", "ignored"] == [await place.learn(OTHER), await place.learn(OTHER)]
 
     waiting = PendingKey(WHO.key, OTHER.fingerprint, "learned", Trust.LEARNED, OTHER.certificate, NOW)
     assert (before, [waiting]) == (place.keys.rows, place.pins.waiting)
-    assert ["key_learned_held"] * 2 == place.journal.names()
+    assert ["key_learned_held", "key_learned_ignored"] == place.journal.names()
 
 
 @pytest.mark.parametrize("kind", CONFLICTS)
@@ -347,7 +347,8 @@ async def test_learn_waiting_key_at_the_limit_still_waits(place: Place) -> None:
         place.pending(replace(FIRST, fingerprint=f"{number:040X}"), PendingState.WAITING)
     place.pending(OTHER, PendingState.WAITING)
 
-    assert "held" == await place.learn(OTHER)
+    assert "ignored" == await place.learn(OTHER)
+    assert 10 == len(place.pins.waiting)
 
 
 async def test_learn_two_first_keys_at_once_keeps_one(place: Place) -> None:
