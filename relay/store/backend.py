@@ -94,11 +94,18 @@ def _set_up_sqlite(connection: Any, record: object) -> None:
 def _prepare_file(path: Path) -> None:
     """Creates the file, or takes away what others may do with it; SQLite's two other files take its mode.
 
-    A file that exists is not opened here: closing it would drop the locks that SQLite holds on it in this
-    process (fcntl(2)).
+    Made by root in the folder of a user, it becomes that user's, who could not open it otherwise; SQLite
+    gives its other files to the same one. A file that exists is not opened here: closing it would drop the
+    locks that SQLite holds on it in this process (fcntl(2)).
     """
     try:
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            if os.geteuid() == 0:
+                folder = path.parent.stat()
+                os.chown(made, folder.st_uid, folder.st_gid)
+        finally:
+            os.close(made)
     except FileExistsError:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import stat
 from pathlib import Path
@@ -19,6 +20,7 @@ from tests import postgres as postgresql
 from tests.fakes import FixedClock, ListJournal
 from tests.network import Authority, make_authority
 from tests.postgres import Postgres
+from tests.programs import unavailable
 from tests.unit.store.values import entry
 
 
@@ -41,6 +43,20 @@ async def test_sqlite_files_are_for_the_owner_alone(sqlite_settings: StoreSettin
         modes = {path.name: _mode(path) for path in tmp_path.iterdir()}
 
     assert {"relay.db": "0o600", "relay.db-wal": "0o600", "relay.db-shm": "0o600"} == modes
+
+
+async def test_sqlite_file_made_by_root_belongs_to_the_owner_of_its_folder(
+    sqlite_settings: StoreSettings, tmp_path: Path
+) -> None:
+    """A relay that was started once by hand, as root, does not lock the service out."""
+    if os.geteuid() != 0:
+        unavailable("only root can give a folder to somebody")
+    os.chown(tmp_path, 12345, 23456)
+    async with Store(sqlite_settings, FixedClock(), ListJournal()) as store:
+        await store.cache.put(entry())
+        owners = {(path.stat().st_uid, path.stat().st_gid) for path in tmp_path.iterdir()}
+
+    assert {(12345, 23456)} == owners
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o666, 0o660, 0o755])
