@@ -74,12 +74,21 @@ def check_writable(document: Document, path: Path, file: FilePath) -> None:
         hint = "; an absolute path has four slashes, as in sqlite:////var/lib/relay/relay.db"
         document.add(
             path,
-            f"{file.parent} is not a directory; create it or correct the path{hint if is_relative else ''}",
+            f"{file.parent} is not a directory; the database of found keys lies there: create it, writable"
+            f" for the relay's user, or correct the path{hint if is_relative else ''}",
         )
     elif not os.access(file.parent, os.W_OK | os.X_OK):
-        document.add(path, f"{file.parent} cannot be written by this user; the database needs that")
+        document.add(
+            path,
+            f"{file.parent} cannot be written by this user, or is on a read-only file system; the database of"
+            " found keys needs that",
+        )
     elif os.path.lexists(file) and not (os.path.isfile(file) and os.access(file, os.R_OK | os.W_OK)):  # noqa: PTH113 - as above
-        document.add(path, f"{file} is not a file that this user can read and write")
+        document.add(
+            path,
+            f"{file} is not a file that this user can read and write; correct the path, or the owner of the"
+            " file",
+        )
 
 
 def check_gpg(document: Document, path: Path) -> None:

@@ -102,6 +102,8 @@ def _check_host(parts: SplitResult, like: str) -> None:
 def _web_url(value: object) -> str:
     like = "https://keys.example.com"
     parts = _split(value, like)
+    if parts.scheme == "hkps":
+        raise ValueError("must start with https://, which is what hkps:// means")
     if parts.scheme != "https":
         raise ValueError("must start with https://; without TLS anybody on the way could give another key")
     return _url(parts, like)

@@ -32,10 +32,18 @@ def check_sources(document: Document, settings: Settings) -> None:
                 f"nothing is ever learned with auth.type {settings.auth.type}: only the logins of type users"
                 " prove whose address stands in From",
             )
+    _check_one_learns(document, settings)
     is_known = not any(problem.path.startswith("store") for problem in document.problems)
     if is_known and needs_store(settings):  # else this would be about the default, which nobody has chosen
         _check_store_opens(document, settings.store)
     _check_store(document, settings.store)
+
+
+def _check_one_learns(document: Document, settings: Settings) -> None:
+    """What messages teach is one thing, and would be kept by the first source alone."""
+    _, *others = [name for name, each in settings.keys.items() if isinstance(each, AutocryptSource)] or [""]
+    for name in others:
+        document.add(("keys", name), "is a second source of type autocrypt, and there is only one; remove it")
 
 
 def needs_store(settings: Settings) -> bool:

@@ -226,7 +226,7 @@ def test_load_store_in_a_read_only_directory_is_a_problem(
 
     [(line, path, message)] = problems(loaded, with_source("{type: wkd}"))
     assert (6, "store.url") == (line, path)
-    assert f"{tmp_path} cannot be written by this user; the database needs that" == message
+    assert f"{tmp_path} cannot be written by this user, or is on a read-only file system" in message
 
 
 def test_load_default_store_must_exist_where_it_is_needed(
@@ -236,10 +236,8 @@ def test_load_default_store_must_exist_where_it_is_needed(
     monkeypatch.setattr(os.path, "isdir", lambda path: os.fspath(path) != "/var/lib/relay")
 
     [(_, path, message)] = problems(loaded, with_source("{type: wkd}", ""))
-    assert ("store.url", "/var/lib/relay is not a directory; create it or correct the path") == (
-        path,
-        message,
-    )
+    assert "store.url" == path
+    assert message.startswith("/var/lib/relay is not a directory; the database of found keys lies there")
 
 
 def test_load_store_password_is_read_and_never_shown(loaded: Load) -> None:
