@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from relay.config import Config, load
+from relay.config import Config, DaneSource, load
 from tests.network import Authority
 
 DOCKER = Path(__file__).parents[2] / "docker"
@@ -111,6 +112,27 @@ def test_readme_names_the_relay_for_fail2ban(relay: dict[str, Any]) -> None:
 
     assert f"ignoreip = 127.0.0.1/8 {address}\n" in README
     assert "fail2ban-jail.cf" in README
+
+
+def test_readme_resolver_is_alone_with_the_relay(
+    config: Config, compose: dict[str, Any], tmp_path: Path
+) -> None:
+    """The three snippets for DANE fit each other, and nobody else is in that network."""
+    services, keys = (yaml.safe_load(block) for block in re.findall(r"```yaml\n(.+?)```", README, re.DOTALL))
+    [pool] = services["networks"]["dns"]["ipam"]["config"]
+    resolver = services["services"]["resolver"]["networks"]["dns"]["ipv4_address"]
+    text = config.file.read_text("utf-8").replace("keys:\n", f"keys:\n  dane: {keys['keys']['dane']}\n", 1)
+    (tmp_path / "dane.yaml").write_text(
+        text.replace("True", "true").replace("[folder, wkd]", "[folder, dane]")
+    )
+    dane = load(tmp_path / "dane.yaml", {}).keys["dane"]
+
+    assert isinstance(dane, DaneSource)
+    assert resolver == dane.resolver.host
+    assert ip_address(resolver) in ip_network(pool["subnet"])
+    assert f"access-control: {pool['subnet']} allow" in README
+    assert "dns" not in compose["networks"]
+    assert set(services["services"]) == {"relay", "resolver"}
 
 
 def test_readme_links_point_to_files() -> None:

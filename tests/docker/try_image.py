@@ -21,6 +21,7 @@ from tests.network import Authority, free_ports, make_authority, wait_for_port
 from tests.postfix import LOGINS, Postfix
 
 _USER = 10001
+_STATE = "/var/lib/relay"
 _ALICE = "alice@example.test"
 _BOB = "bob@partner.example"
 
@@ -63,6 +64,7 @@ def _container(image: str, folder: Path, health_port: int) -> Iterator[str]:
     command = ["podman", "run", "--detach", "--name", name, "--network", "host", "--read-only"]
     command += ["--cap-drop=all", "--security-opt=no-new-privileges", "--tmpfs", "/tmp:size=64m,noexec"]
     command += ["--env", f"RELAY_HEALTH_PORT={health_port}"]
+    command += ["--volume", f"{name}-state:{_STATE}"]
     command += [
         part for here, there in mounts.items() for part in ("--volume", f"{folder / here}:{there}:ro")
     ]
@@ -72,6 +74,7 @@ def _container(image: str, folder: Path, health_port: int) -> Iterator[str]:
     finally:
         print(_run("podman", "logs", name))
         _run("podman", "rm", "--force", "--time", "40", name)
+        _run("podman", "volume", "rm", f"{name}-state")
 
 
 def _prepare(folder: Path, authority: Authority, config: str, certificate: bytes) -> None:
@@ -136,10 +139,12 @@ def _check_mail(hop: Postfix, authority: Authority, implicit: int, starttls: int
 
 
 def _check_container(name: str) -> None:
-    """It runs as nobody special, writes into its volume alone, and TERM ends it in good order."""
+    """It runs as nobody special, keeps its store in the volume alone, and TERM ends it in good order."""
     assert _run("podman", "exec", name, "id", "-u").strip() == str(_USER)
     assert "read-only" in _run("podman", "exec", name, "touch", "/opt/relay/x", check=False).lower()
-    assert "no key" in _run("podman", "exec", name, "relay", "keys", "pending").lower()
+    assert {"pending": []} == json.loads(_run("podman", "exec", name, "relay", "keys", "pending", "--json"))
+    owner = _run("podman", "exec", name, "stat", "--format=%u %a", f"{_STATE}/relay.db")
+    assert owner.strip() == f"{_USER} 600"
     started = time.monotonic()
     _run("podman", "stop", "--time", "40", name)
     assert time.monotonic() - started < 20
