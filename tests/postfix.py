@@ -19,6 +19,7 @@ import os
 import pwd
 import re
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -145,10 +146,14 @@ class Postfix:
         return arrived
 
     def is_idle(self) -> bool:
-        """Whether the queue is empty: nothing else will arrive."""
+        """Whether the queue holds no message: nothing else will arrive.
+
+        A file that is not whole yet belongs to a transaction: one that was given up, which its client ends
+        with its next one, or one without its 250.
+        """
         queues = ("maildrop", "incoming", "active", "deferred", "hold")
         return not any(
-            file.is_file() for name in queues for file in (self.folder / "queue" / name).rglob("*")
+            _is_message(file) for name in queues for file in (self.folder / "queue" / name).rglob("*")
         )
 
     def clear(self) -> None:
@@ -170,6 +175,15 @@ def _parse(stored: bytes) -> Delivered:
     assert match is not None, stored[:500]
     sender, recipient = match["sender"].decode(), match["recipient"].decode()
     return Delivered(sender, recipient, stored[match.end() :].replace(b"\n", b"\r\n"), match["received"])
+
+
+def _is_message(file: Path) -> bool:
+    """Postfix makes a file in its queue executable when it holds all of a message."""
+    try:
+        mode = file.stat().st_mode
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(mode) and bool(mode & stat.S_IXUSR)
 
 
 @contextmanager

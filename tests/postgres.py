@@ -17,7 +17,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -92,17 +92,22 @@ class Postgres:
         """Neither the server nor its connections say or close anything, as if the network were gone."""
         assert self._process is not None
         pids = [self._process.pid, *_children(self._process.pid)]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
         try:
+            _signal(pids, signal.SIGSTOP)
             yield
         finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
+            _signal(pids, signal.SIGCONT)
 
     def log(self) -> str:
         """What the server wrote."""
         return (self.folder / "log").read_text(errors="replace")
+
+
+def _signal(pids: list[int], number: signal.Signals) -> None:
+    """A connection may have ended meanwhile."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 @contextmanager
