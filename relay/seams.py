@@ -96,8 +96,8 @@ class KeyCache(Protocol):
         """Notes that a message needed the entry."""
 
     async def due(self, source: str, before: datetime, used_after: datetime, limit: int) -> list[CacheEntry]:
-        """Entries of a source whose freshness ends before a moment and that were used after another,
-        the oldest first."""
+        """Entries of a source with certificates, whose freshness ends before a moment and that were used
+        after another, the oldest first."""
 
     async def entries(self, address_key: str) -> list[CacheEntry]:
         """The entries of all sources for the address (`Address.key`)."""

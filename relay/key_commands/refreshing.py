@@ -110,7 +110,7 @@ async def about(sources: Sources, policy: Policy, address: Address) -> list[Ques
 
 
 async def in_use(sources: Sources, now: datetime) -> list[Question]:
-    """Every address that a message needed lately. Raises StoreUnavailable.
+    """Every address with a key that a message needed lately. Raises StoreUnavailable.
 
     An entry about a fingerprint has no address; the relay itself refreshes it.
     """

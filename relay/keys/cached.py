@@ -131,7 +131,7 @@ class CachedKeys:
         no reason to ask around the clock.
         """
         found = await self._cache.due(self.name, before, used_after, limit)
-        return [entry for entry in found if entry.certificates and self._may_refresh(entry)]
+        return [entry for entry in found if self._may_refresh(entry)]
 
     def _may_refresh(self, entry: CacheEntry) -> bool:
         kept = self._memory.get(entry.key)

@@ -49,6 +49,7 @@ class SqlKeyCache:
         values = asdict(entry) | {
             "address_key": address_key,
             "certificates": pack(entry.certificates),
+            "has_key": int(bool(entry.certificates)),
             "failure": _printable(entry.failure),
         }
         async with self._connections.writing() as database:
@@ -65,7 +66,7 @@ class SqlKeyCache:
             await database.execute(update(cache_entries).where(is_it).values(used_at=used_at))
 
     async def due(self, source: str, before: datetime, used_after: datetime, limit: int) -> list[CacheEntry]:
-        """Entries that end before a moment and were used after another, the oldest first.
+        """Entries with certificates that end before a moment and were used after another, the oldest first.
 
         Raises StoreUnavailable.
         """
@@ -104,7 +105,8 @@ def due_query(source: str, before: datetime, used_after: datetime, limit: int) -
     """The query of `due`; a test asks the database whether it uses the index."""
     return (
         select(cache_entries)
-        .where(_columns.source == source, _columns.fresh_until < before, _columns.used_at > used_after)
+        .where(_columns.source == source, _columns.has_key == 1)
+        .where(_columns.fresh_until < before, _columns.used_at > used_after)
         .order_by(_columns.fresh_until)
         .limit(limit)
     )
@@ -112,7 +114,7 @@ def due_query(source: str, before: datetime, used_after: datetime, limit: int) -
 
 def _entry(row: Row[Any]) -> CacheEntry:
     values = dict(row._mapping) | {"certificates": unpack(row.certificates)}
-    del values["address_key"]
+    del values["address_key"], values["has_key"]
     return CacheEntry(**values)
 
 

@@ -69,6 +69,8 @@ cache_entries = Table(
     # `key` may keep the letter case (DANE), so what the administrator names is a column of its own.
     Column("address_key", String, nullable=False, index=True),
     Column("certificates", LargeBinary, nullable=False),
+    # 1 or 0; so that addresses without a key, which may be most, do not stand before the others in `due`.
+    Column("has_key", SmallInteger, nullable=False),
     Column("answered_at", UtcTime),
     Column("fresh_until", UtcTime, nullable=False),
     Column("usable_until", UtcTime, nullable=False),
@@ -77,7 +79,7 @@ cache_entries = Table(
     Column("used_at", UtcTime),
     PrimaryKeyConstraint("source", "key"),
     # `used_at` stands in it so that rows which nobody uses are passed over without being read.
-    Index("cache_entries_due", "source", "fresh_until", "used_at"),
+    Index("cache_entries_due", "source", "has_key", "fresh_until", "used_at"),
 )
 
 pins = Table(

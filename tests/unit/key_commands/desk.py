@@ -89,7 +89,7 @@ class CacheInMemory:
         return [
             entry
             for entry in self._all()
-            if entry.source == source and entry.fresh_until < before
+            if entry.source == source and entry.certificates and entry.fresh_until < before
             if entry.used_at and entry.used_at > used_after
         ][:limit]
 

@@ -129,6 +129,9 @@ async def test_due_returns_what_is_over_and_in_use_oldest_first(store: Store) ->
     await store.cache.put(entry(key="unused", fresh_until=NOW - DAY, used_at=NOW - 9 * DAY))
     await store.cache.put(entry(key="never used", fresh_until=NOW - DAY, used_at=None))
     await store.cache.put(entry(source="dane", fresh_until=NOW - DAY, used_at=NOW))
+    for number in range(3):  # addresses without a key, which may be most, keep no other from its turn
+        nobody = entry(key=f"none {number}", certificates=(), fresh_until=NOW - 9 * DAY, used_at=NOW)
+        await store.cache.put(nobody)
 
     due = await store.cache.due("wkd", NOW, NOW - 8 * DAY, 10)
     two = await store.cache.due("wkd", NOW, NOW - 8 * DAY, 2)
@@ -148,9 +151,9 @@ async def test_due_uses_the_index(sqlite_settings: StoreSettings, clock: FixedCl
     ):
         plan = (await database.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}")).all()
 
-    assert ["SEARCH cache_entries USING INDEX cache_entries_due (source=? AND fresh_until<?)"] == [
-        row[3] for row in plan
-    ]
+    assert [
+        "SEARCH cache_entries USING INDEX cache_entries_due (source=? AND has_key=? AND fresh_until<?)"
+    ] == [row[3] for row in plan]
 
 
 async def test_forget_address_drops_every_spelling(store: Store) -> None:
