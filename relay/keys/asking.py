@@ -15,7 +15,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
-from relay.errors import KeySourceUnavailable
+from relay.errors import KeySourceUnavailable, StoreUnavailable
 from relay.keys import entries
 from relay.keys.entries import CacheTimes, Question
 from relay.keys.memory import Kept
@@ -33,6 +33,9 @@ _SPREAD = 0.1
 
 _MAX_OCTETS_ON_LOOP = 64 << 10
 """Larger certificates are parsed in a thread: a megabyte can be half a million packets."""
+
+_MAX_VANISHED = 4
+"""Of the keys of one address that are no longer given for it; each is one more question."""
 
 PATIENCE_SECONDS = 30.0
 """For one query, whoever waits for it. The sources have shorter limits of their own."""
@@ -116,25 +119,48 @@ class Asking:
         try:
             async with asyncio.timeout(self._patience_seconds):
                 found = await self._discover(question)
+                # Not from memory: another process may have seen a revocation meanwhile.
+                old = await self.read(question)
+                found = await self._with_vanished(question, found, old)
+        except StoreUnavailable:
+            raise
         except TimeoutError:
             return await self._failed(question, KeySourceUnavailable("it does not answer in time"), used_at)
         except KeySourceUnavailable as exc:
             return await self._failed(question, exc, used_at)
-        return await self._answered(question, found, used_at)
+        return await self._answered(question, found, old, used_at)
 
     async def _discover(self, question: Question) -> Discovered:
         if question.address is None:
             return await self._discovery.discover_fingerprint(question.fingerprint)
         return await self._discovery.discover(question.address)
 
-    async def _answered(self, question: Question, found: Discovered, used_at: datetime | None) -> Kept:
-        # Not from memory: another process may have seen a revocation meanwhile.
-        old = await self.read(question)
+    async def _with_vanished(self, question: Question, found: Discovered, old: Kept) -> Discovered:
+        """The answer, and the revocation of a key that it no longer names.
+
+        A key server drops the addresses of a key that was revoked, and gives it by its fingerprint alone. "It
+        is gone" and "its owner took it back" are not the same, least of all for `use-pin`.
+        """
+        if question.address is None:
+            return found
+        here = {certificate.fingerprint for certificate in found.certificates}
+        known = {certificate.fingerprint for certificate in old.certificates}
+        revoked: list[Certificate] = []
+        for fingerprint in sorted(known - here - {""})[:_MAX_VANISHED]:
+            again = await self._discovery.discover_fingerprint(fingerprint)
+            revoked += filter(entries.is_revoked, again.certificates)
+        return replace(found, certificates=(*found.certificates, *revoked))
+
+    async def _answered(
+        self, question: Question, found: Discovered, old: Kept, used_at: datetime | None
+    ) -> Kept:
         now = self._clock.now()
         given = tuple(replace(item, source=self._source, fetched=now) for item in found.certificates)
         merging = (*given, *old.certificates)
         octets = [certificate.data for certificate in merging]
         certificates = await _off_loop(octets, entries.with_revocations, given, old.certificates)
+        if question.address is None:
+            certificates = entries.with_user_ids(certificates, old.certificates)
         lasts = await self._lifetime(list(certificates), found.max_age_seconds, now)
         entry = entries.answered(question, certificates, now, lasts, used_at or old.used_at)
         seen = set(old.seen)

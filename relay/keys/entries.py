@@ -18,7 +18,8 @@ from relay.message import Address, Certificate
 from relay.mime import packets
 from relay.remembered import CacheEntry
 
-_REVOCATIONS = frozenset({0x20, 0x28, 0x30})
+_KEY_REVOCATION = 0x20
+_REVOCATIONS = frozenset({_KEY_REVOCATION, 0x28, 0x30})
 """Signature types: of the key, of a subkey, of a certification (RFC 9580 §5.2.1)."""
 
 _MAX_KEPT_COPIES = 3
@@ -225,7 +226,7 @@ def error(entry: CacheEntry) -> KeySourceUnavailable:
     if is_distrusted(entry):
         return KeySourceDistrusted(entry.failure)
     if entry.failure.startswith(_UNREACHABLE):
-        return KeySourceUnreachable(entry.failure)
+        return KeySourceUnreachable(entry.failure.removeprefix(_UNREACHABLE))
     return KeySourceUnavailable(entry.failure)
 
 
@@ -256,6 +257,22 @@ def with_revocations(new: tuple[Certificate, ...], old: tuple[Certificate, ...])
             kept.append(copy)
             known |= own
     return (*new, *kept)
+
+
+def with_user_ids(new: tuple[Certificate, ...], old: tuple[Certificate, ...]) -> tuple[Certificate, ...]:
+    """For a question about a fingerprint: an answer without User IDs, and the last copy that had some.
+
+    Key servers withhold User IDs that are not verified, and the answer must then only refresh what is known
+    (RFC 9580 §5.2.3.10): what a User ID's self-signature says would be gone with it.
+    """
+    if not new or any(certificate.user_ids for certificate in new):
+        return new
+    return (*new, *[copy for copy in old if copy.user_ids][:1])
+
+
+def is_revoked(certificate: Certificate) -> bool:
+    """Whether it holds a revocation of the key, whoever made it."""
+    return any(_type(body) == _KEY_REVOCATION for body in _revocations(certificate))
 
 
 def _oldest_first(old: tuple[Certificate, ...], fingerprints: set[str]) -> list[Certificate]:

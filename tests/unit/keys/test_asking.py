@@ -12,6 +12,7 @@ import pytest
 from relay.errors import KeySourceDistrusted, KeySourceUnavailable, StoreUnavailable
 from relay.keys.entries import CacheTimes, Question
 from relay.message import Certificate
+from relay.mime.packets import walk
 from tests.keys import certificate
 from tests.unit.keys.discoveries import ADDRESS, BOB, NONE, Bench, Outcome, positive
 
@@ -124,6 +125,52 @@ async def test_query_answered_none_forgets_the_key() -> None:
     kept = await bench.asking().query(ASK)
 
     assert ((), ()) == (kept.certificates, bench.entry.certificates)
+
+
+async def test_query_answered_none_asks_whether_the_key_was_revoked() -> None:
+    """A key server gives a revoked key by its fingerprint alone: that is "revoked" and not "gone" (K-25)."""
+    bench = Bench()
+    bench.says(positive(BEFORE), NONE)
+    bench.discovery.says(BEFORE.fingerprint, positive(REVOKED))
+    await bench.asking().query(ASK)
+    kept = await bench.asking().query(ASK)
+
+    assert [REVOKED.data] == [certificate.data for certificate in kept.certificates]
+
+
+async def test_query_answered_none_for_a_key_that_is_in_order_is_none() -> None:
+    """Its owner withdrew the address, and nothing else."""
+    bench = Bench()
+    bench.says(positive(BEFORE), NONE)
+    bench.discovery.says(BEFORE.fingerprint, positive(BEFORE))
+    await bench.asking().query(ASK)
+    kept = await bench.asking().query(ASK)
+
+    assert () == kept.certificates
+
+
+async def test_query_answered_none_fails_where_that_cannot_be_asked() -> None:
+    """Nobody knows then whether it was revoked."""
+    bench = Bench()
+    bench.says(positive(BEFORE), NONE)
+    bench.discovery.says(BEFORE.fingerprint, DOWN)
+    await bench.asking().query(ASK)
+    kept = await bench.asking().query(ASK)
+
+    assert kept.entry and kept.entry.failure
+    assert [BEFORE.data] == [certificate.data for certificate in kept.certificates]
+
+
+async def test_query_for_a_fingerprint_without_user_ids_refreshes_what_is_known() -> None:
+    """A server that withholds User IDs does not take them from the copy that has them (K-25)."""
+    bench = Bench()
+    bare = replace(KEY, data=KEY.data[: next(walk(KEY.data)).end], user_ids=())
+    bench.discovery.says(KEY.fingerprint, positive(KEY), positive(bare), positive(bare))
+    about = Question.about_fingerprint("wkd", KEY.fingerprint)
+    for _ in range(3):
+        kept = await bench.asking().query(about)
+
+    assert [bare.data, KEY.data] == [certificate.data for certificate in kept.certificates]
 
 
 async def test_query_for_a_fingerprint_asks_for_it() -> None:
