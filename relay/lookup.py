@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from relay.errors import KeySourceUnavailable, KeySourceUnreachable
 from relay.message import Address, Answer, Certificate, Lookup, LookupResult, Rule, Verdict
@@ -34,10 +34,10 @@ _MAX_GAP_SECONDS = 8 * 3600.0
 LOOKUP_SECONDS = 8.0
 """Default for all lookups of one message, so that the client is answered in time (RFC 6409 §5.3)."""
 
+_TOO_LATE = "no answer in the time that a message may take"
+
 _LARGE_BYTES = 32 * 1024
 """Judging more than this would hold up the event loop."""
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,9 @@ class _Search:
 
     recipient: Address
     rule: Rule
-    ends: float
-    """On the monotonic clock."""
     explaining: bool
+    awaited: Answer | None = None
+    """What is said of whoever is waited for, should the time be over before."""
     answers: list[Answer] = field(default_factory=list)
     found: list[Certificate] = field(default_factory=list)
     known: list[Certificate] = field(default_factory=list)
@@ -123,23 +123,34 @@ class KeyFinder:
             seconds: how long it may take; a source that has not answered by then is unavailable.
             explaining: nothing is used, so nothing is pinned; answers tell when their source was asked.
         """
-        search = _Search(recipient, rule, self._clock.monotonic() + seconds, explaining)
+        search = _Search(recipient, rule, explaining)
         try:
-            for name in rule.keys:
-                await self._ask(name, search)
-            pin = await self._pin(search)
-            lookup = await self._judged(search)
-            for name in self._unasked(search, lookup, pin):
-                search.reopen(name)
-                await self._ask(name, search, needed=True)
-                lookup = await self._judged(search)
-            if self._pins and not rule.certificates and not self._is_local(lookup):
-                weighing = self._pins.weigh(recipient, rule, lookup, search.to_judge(), explaining)
-                lookup = await self._in_time(search, weighing)
+            # One limit for all of it: most lookups wait for nothing, and five limits took half of their time.
+            async with asyncio.timeout(max(seconds, 0.0)):
+                lookup = await self._find(search)
         except KeySourceUnavailable as exc:
             return self._unavailable(search, str(exc))
+        except TimeoutError:
+            search.answers += [search.awaited] if search.awaited else []
+            return self._unavailable(search, _TOO_LATE)
         self.failing_since.pop(recipient.key, None)
         return lookup
+
+    async def _find(self, search: _Search) -> Lookup:
+        for name in search.rule.keys:
+            await self._ask(name, search)
+        pin = await self._pin(search)
+        lookup = await self._judged(search)
+        for name in self._unasked(search, lookup, pin):
+            search.reopen(name)
+            await self._ask(name, search, needed=True)
+            lookup = await self._judged(search)
+        if self._pins is None or search.rule.certificates or self._is_local(lookup):
+            return lookup
+        search.awaited = Answer("store", failure=_TOO_LATE)
+        return await self._pins.weigh(
+            search.recipient, search.rule, lookup, search.to_judge(), search.explaining
+        )
 
     def _is_local(self, lookup: Lookup) -> bool:
         """Whether the chosen certificates are the administrator's own, for which nothing is pinned."""
@@ -151,7 +162,8 @@ class KeyFinder:
         is_foreign = any(self._sources[each.source].cached for each in search.found)
         if self._pins is None or search.rule.certificates or not is_foreign:
             return None
-        pin = await self._in_time(search, self._pins.known(search.recipient))
+        search.awaited = Answer("store", failure=_TOO_LATE)
+        pin = await self._pins.known(search.recipient)
         if pin and pin.revocations:
             copy = Certificate(pin.revocations, pin.fingerprint, (), pin.source, fetched=pin.since)
             search.known.append(copy)
@@ -185,8 +197,9 @@ class KeyFinder:
         began = self._clock.monotonic()
         asks = needed or listed.cached is None or not await self._is_settled(search)
         waived = ""
+        search.awaited = Answer(name, failure=_TOO_LATE, asked=asks)
         try:
-            certificates = await self._in_time(search, self._certificates(listed, search, asks=asks))
+            certificates = await self._certificates(listed, search, asks=asks)
         except KeySourceUnavailable as exc:
             failure = str(exc) or "unavailable"
             if not await self._is_waived(listed, search, exc):
@@ -233,19 +246,12 @@ class KeyFinder:
         """
         if not listed.failure_is_none or not isinstance(failure, KeySourceUnreachable) or self._pins is None:
             return False
-        return not await self._in_time(search, self._pins.was_seen(search.recipient))
+        return not await self._pins.was_seen(search.recipient)
 
     async def _asked_at(self, listed: Listed, search: _Search) -> datetime | None:
         if not search.explaining or listed.cached is None:
             return None
         return await listed.cached.asked_at(search.recipient)
-
-    async def _in_time(self, search: _Search, work: Awaitable[_T]) -> _T:
-        try:
-            async with asyncio.timeout(max(search.ends - self._clock.monotonic(), 0.0)):
-                return await work
-        except TimeoutError as exc:
-            raise KeySourceUnavailable("no answer in the time that a message may take") from exc
 
     def _unavailable(self, search: _Search, failure: str) -> Lookup:
         now = self._clock.monotonic()
@@ -271,13 +277,9 @@ class KeyFinder:
         address = None if search.rule.certificates else search.recipient
         certificates, now = search.to_judge(), self._clock.now()
         if is_slow(self._judge, certificates, address, now):
-            judging = asyncio.to_thread(self._judge.judge, certificates, address, now)
-            try:
-                verdicts = await self._in_time(search, judging)
-            except KeySourceUnavailable:
-                failed = Answer(search.found[-1].source, failure="its certificates take too long to judge")
-                search.answers.append(failed)
-                raise
+            failure = "its certificates take too long to judge"
+            search.awaited = Answer(search.found[-1].source, failure=failure)
+            verdicts = await asyncio.to_thread(self._judge.judge, certificates, address, now)
         else:
             verdicts = self._judge.judge(certificates, address, now)
         return tuple(_trusted(search, verdict) for verdict in verdicts)

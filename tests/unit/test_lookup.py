@@ -469,6 +469,42 @@ async def test_find_below_the_demanded_trust_is_unusable(demanded: Trust, result
     assert (result is LookupResult.UNUSABLE) == ("trust wkd" in lookup.sentence)
 
 
+async def test_find_of_all_certificates_by_hand_asks_outside_for_the_missing_one() -> None:
+    """One of two at hand is not enough."""
+    remote = Remote("second", OTHER)
+    rule = replace(BOTH, certificates=(NEW.fingerprint, OTHER.fingerprint))
+
+    lookup = await _remote_finder(Source("first", NEW), remote).find(BOB, rule)
+
+    assert (LookupResult.USABLE, {NEW, OTHER}) == (
+        lookup.result,
+        {verdict.certificate for verdict in lookup.chosen},
+    )
+
+
+async def test_find_of_a_usable_certificate_among_those_not_looked_at_uses_it() -> None:
+    """What nobody knows does not stop what is known to be good."""
+    judge = Judge()
+    judge.overlooked.add(OLD.fingerprint)
+    finder = KeyFinder({"first": Listed(Source("first", NEW, OLD))}, judge, FixedClock())
+
+    lookup = await finder.find(BOB, Rule("policy.default", keys=("first",)))
+
+    assert [NEW] == [verdict.certificate for verdict in lookup.chosen]
+
+
+async def test_find_of_a_copy_in_a_lesser_source_keeps_the_better_trust() -> None:
+    """The order in which sources answer does not lower what one of them proved."""
+    local, remote = Source("first", NEW), Remote("second", replace(NEW, source="second"))
+    listed = {"first": Listed(local), "second": Listed(remote, Trust.LEARNED, remote)}
+    judge = Judge()
+    judge.overlooked.add(NEW.fingerprint)  # so that the second source is asked as well
+
+    lookup = await KeyFinder(listed, judge, FixedClock()).find(BOB, BOTH)
+
+    assert {NEW.fingerprint: Trust.MANUAL} == lookup.trusts
+
+
 async def test_find_trusts_a_certificate_as_its_best_source() -> None:
     """The same key in the administrator's folder and on the web is the administrator's."""
     remote = Remote("first", NEW)
