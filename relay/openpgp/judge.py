@@ -17,7 +17,6 @@ from threading import Lock
 
 from relay.message import Address, Certificate, Verdict
 from relay.openpgp.assessment import assess, moment
-from relay.openpgp.certification import certifies
 from relay.openpgp.parts import Parts, Unusable, identity, merge
 from relay.openpgp.revocations import revocations
 
@@ -94,6 +93,8 @@ class Judge:
         Args:
             copies: further ones of `old`; a revocation in any of them counts.
         """
+        from relay.openpgp.certification import certifies  # with it comes a library that takes 7 MB
+
         return certifies(old, new, address, now, copies)
 
     def revocations(self, copies: Sequence[bytes]) -> bytes:

@@ -101,7 +101,8 @@ def test_make_with_local_sources_loads_no_library_for_others(tmp_path: Path) -> 
         "from relay.clock import SystemClock; from relay.journal import LogJournal;"
         f"loaded = config.load(Path({str(tmp_path / 'relay.yaml')!r}), os.environ);"
         "asyncio.run(sources.make(loaded, SystemClock(), LogJournal()));"
-        "print([name for name in ('aiohttp', 'sqlalchemy', 'ldap3', 'dns') if name in sys.modules])"
+        "libraries = ('aiohttp', 'sqlalchemy', 'ldap3', 'dns', 'cryptography');"
+        "print([name for name in libraries if name in sys.modules])"
     )
 
     printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
