@@ -24,6 +24,7 @@ def _cert(letter: str, source: str = "web", data: bytes = b"") -> Certificate:
 
 
 OLD, NEW = _cert("A"), _cert("B")
+REVOKED = _cert("A", data=b"A!")
 
 
 class Source:
@@ -326,6 +327,49 @@ async def test_weigh_new_key_beside_the_expired_old_one_is_held(desk: Desk) -> N
     assert (PinConflict.HELD, "B" * 40) == (lookup.conflict, lookup.contender)
 
 
+async def test_weigh_change_while_another_process_changes_it_obeys_that(desk: Desk) -> None:
+    """Between reading and replacing the pin somebody else put a third key there: ours waits."""
+    theirs = replace(desk.book.pins[BOB.key], fingerprint="C" * 40, certificate=b"C")
+
+    async def too_late(old_fingerprint: str, pin: Pin) -> Pin:
+        return theirs
+
+    desk.book.replace_pin = too_late  # type: ignore[method-assign]
+    desk.web.certificates = [NEW]
+
+    lookup = await desk.find(replace(RULE, key_change=KeyChange.ACCEPT))
+
+    assert (PinConflict.HELD, (), theirs) == (lookup.conflict, lookup.chosen, lookup.pin)
+
+
+async def test_weigh_waiting_key_that_the_old_one_certifies_later_is_accepted(desk: Desk) -> None:
+    """The administrator has not said no; then the owner has the word."""
+    desk.web.certificates = [NEW]
+    await desk.find()
+    desk.judge.certified = {(OLD.data, NEW.data)}
+
+    assert ["B"] == _letters(await desk.find())
+
+
+async def test_weigh_while_explaining_writes_no_revocation_and_no_copy(desk: Desk) -> None:
+    """Who asks what would happen does not change what will."""
+    before = desk.book.pins[BOB.key]
+    for answer in (_cert("A", data=b"A, newer"), REVOKED):
+        desk.web.certificates = [answer]
+        await desk.find(explaining=True)
+
+    assert before == desk.book.pins[BOB.key]
+
+
+async def test_weigh_of_keys_chosen_by_hand_asks_no_pin(desk: Desk) -> None:
+    """`certificates:` replaces pins for its addresses."""
+    desk.web.certificates = [NEW]
+
+    lookup = await desk.find(replace(RULE, certificates=("B" * 40,)))
+
+    assert (["B"], None, "A") == (_letters(lookup), lookup.pin, desk.pinned)
+
+
 async def test_weigh_held_key_still_knows_the_pinned_one(desk: Desk) -> None:
     """What a client encrypted to the pinned key itself may pass, although its source gives another one."""
     desk.web.certificates = [NEW]
@@ -396,9 +440,6 @@ async def test_changed_makes_the_next_lookup_read_the_database(desk: Desk) -> No
 
 
 # --------------------------------------------------------------------------- what was revoked
-
-
-REVOKED = _cert("A", data=b"A!")
 
 
 @pytest.mark.parametrize("between", [[], [NEW], [_cert("A", data=b"A, newer")]])
