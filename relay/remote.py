@@ -28,7 +28,6 @@ from relay.keys.dane import DaneKeys
 from relay.keys.entries import CacheTimes
 from relay.keys.keyservers import HkpsSource as HkpsKeys
 from relay.keys.keyservers import VksSource as VksKeys
-from relay.keys.ldap import LdapKeys, LdapSettings
 from relay.keys.names import Names
 from relay.keys.origins import CacheByOrigin
 from relay.keys.web import HTTPS_PORT, WebClient, https_port, tls_context
@@ -99,7 +98,7 @@ def _discovery(config: Config, name: str, settings: KeySourceSettings, clock: Cl
             resolver = settings.resolver
             return DaneKeys(name, resolver.host, resolver.port, signed_name=settings.signed_name)
         case LdapSource():
-            return LdapKeys(name, _ldap(config, name, settings))
+            return _ldap(config, name, settings)
     raise ValueError(f"keys.{name} is no source outside of this machine")
 
 
@@ -113,8 +112,10 @@ def _web(config: Config, settings: WkdSource | VksSource | HkpsSource, clock: Cl
     )
 
 
-def _ldap(config: Config, name: str, settings: LdapSource) -> LdapSettings:
-    return LdapSettings(
+def _ldap(config: Config, name: str, settings: LdapSource) -> KeyDiscovery:
+    from relay.keys.ldap import LdapKeys, LdapSettings  # its library takes 60 ms, and few have a directory
+
+    server = LdapSettings(
         settings.url,
         settings.base,
         settings.filter,
@@ -123,6 +124,7 @@ def _ldap(config: Config, name: str, settings: LdapSource) -> LdapSettings:
         config.key_passwords.get(name, ""),
         settings.ca_file,
     )
+    return LdapKeys(name, server)
 
 
 @dataclass(frozen=True, slots=True)
