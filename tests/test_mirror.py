@@ -20,7 +20,8 @@ WITHOUT_TEST = {
 
 EXTRA_TESTS = {
     "tests/unit/mime/test_autocrypt_vectors.py": "relay/mime/autocrypt.py: the messages of the specification",
-    "tests/unit/keys/test_contract.py": "one suite that every key source passes",
+    "tests/unit/keys/test_contract.py": "one suite that every local key source passes",
+    "tests/unit/keys/test_contract_outside.py": "one suite that every key source outside passes",
     "tests/unit/test_pipeline_lookups.py": "relay/pipeline.py: key lookups side by side, in time, with pins",
     "tests/unit/openpgp/test_engines.py": "one suite that both engines pass",
 }

@@ -65,6 +65,9 @@ _MAX_AT_ONCE = 4
 _CONNECT_SECONDS = 3.0
 """For one address of the server, so that a dead one leaves time for the next."""
 
+_GOODBYE_SECONDS = 1.0
+"""For the end of TLS where a question was cancelled as it began."""
+
 _START_TLS = "1.3.6.1.4.1.1466.20037"  # RFC 4511 §4.14.1
 _START_TLS_ID, _BIND_ID, _SEARCH_ID = 1, 2, 3
 
@@ -199,10 +202,14 @@ class LdapKeys:
         try:
             if self._settings.starts_tls:
                 await _start_tls(connection)
-            reader, writer = await asyncio.open_connection(sock=connection, ssl=context, server_hostname=host)
         except BaseException:
             connection.close()
             raise
+        # From here on the socket is the transport's, which asyncio ends. Closed under it, its number would
+        # stay in the event loop, and the next connection that gets it would fail.
+        reader, writer = await asyncio.open_connection(
+            sock=connection, ssl=context, server_hostname=host, ssl_shutdown_timeout=_GOODBYE_SECONDS
+        )
         try:
             yield _Session(reader, writer)
         finally:
