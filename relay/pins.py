@@ -121,8 +121,10 @@ class Pins:
     async def _first(self, case: _Case) -> Pin | None:
         if case.explaining:
             return None
-        self._record("key_pinned", case)
-        return self._remember(await self._book.pin_first(case.pin(self._clock.now())))
+        pin = await self._book.pin_first(case.pin(self._clock.now()))
+        if pin.fingerprint == case.best.certificate.fingerprint:  # else somebody else was quicker
+            self._record("key_pinned", case)
+        return self._remember(pin)
 
     async def _with_revocations(self, case: _Case, pin: Pin) -> Pin:
         """The pin with what its owner has revoked by now, whoever leaves it out later."""
