@@ -148,7 +148,8 @@ class Asking:
         revoked: list[Certificate] = []
         for fingerprint in sorted(known - here - {""})[:_MAX_VANISHED]:
             again = await self._discovery.discover_fingerprint(fingerprint)
-            revoked += filter(entries.is_revoked, again.certificates)
+            octets = (certificate.data for certificate in again.certificates)
+            revoked += await _off_loop(octets, entries.only_revoked, again.certificates)
         return replace(found, certificates=(*found.certificates, *revoked))
 
     async def _answered(

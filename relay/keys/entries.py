@@ -270,9 +270,20 @@ def with_user_ids(new: tuple[Certificate, ...], old: tuple[Certificate, ...]) ->
     return (*new, *[copy for copy in old if copy.user_ids][:1])
 
 
-def is_revoked(certificate: Certificate) -> bool:
-    """Whether it holds a revocation of the key, whoever made it."""
-    return any(_type(body) == _KEY_REVOCATION for body in _revocations(certificate))
+def only_revoked(certificates: tuple[Certificate, ...]) -> tuple[Certificate, ...]:
+    """Of each certificate that holds a revocation of its key, whoever made it, the key and these alone.
+
+    The judge finds no such certificate usable, whatever the revocation is worth: it can take a key back, and
+    not bring one that is no longer given for an address into use again.
+    """
+    cut = ((certificate, _key_and_revocations(certificate.data)) for certificate in certificates)
+    return tuple(replace(certificate, data=data, user_ids=()) for certificate, data in cut if data)
+
+
+def _key_and_revocations(data: bytes) -> bytes:
+    key, *others = packets.walk(data)
+    kept = [each for each in others if each.tag == packets.SIGNATURE and _type(each.head) == _KEY_REVOCATION]
+    return b"".join(data[each.start : each.end] for each in (key, *kept)) if kept else b""
 
 
 def _oldest_first(old: tuple[Certificate, ...], fingerprints: set[str]) -> list[Certificate]:

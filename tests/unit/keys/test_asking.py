@@ -13,6 +13,8 @@ from relay.errors import KeySourceDistrusted, KeySourceUnavailable, StoreUnavail
 from relay.keys.entries import CacheTimes, Question
 from relay.message import Certificate
 from relay.mime.packets import walk
+from relay.openpgp.judge import Judge
+from tests.forge import Owner
 from tests.keys import certificate
 from tests.unit.keys.discoveries import ADDRESS, BOB, NONE, Bench, Outcome, positive
 
@@ -135,7 +137,22 @@ async def test_query_answered_none_asks_whether_the_key_was_revoked() -> None:
     await bench.asking().query(ASK)
     kept = await bench.asking().query(ASK)
 
-    assert [REVOKED.data] == [certificate.data for certificate in kept.certificates]
+    [verdict] = Judge().judge(list(kept.certificates), None, bench.clock.now())
+    assert (BEFORE.fingerprint, False) == (verdict.certificate.fingerprint, verdict.usable)
+    assert verdict.sentence.startswith("revoked on ")
+
+
+async def test_query_answered_none_never_brings_the_key_back_into_use() -> None:
+    """A revocation that anybody may have added (here a stranger's) does not undo that it is gone."""
+    bench = Bench()
+    junk = replace(BEFORE, data=BEFORE.data + Owner("eve").sign(0x20))
+    bench.says(positive(BEFORE), NONE)
+    bench.discovery.says(BEFORE.fingerprint, positive(junk))
+    await bench.asking().query(ASK)
+    kept = await bench.asking().query(ASK)
+
+    verdicts = Judge().judge(list(kept.certificates), None, bench.clock.now())
+    assert [False] == [verdict.usable for verdict in verdicts]
 
 
 async def test_query_answered_none_for_a_key_that_is_in_order_is_none() -> None:
