@@ -36,8 +36,8 @@ _log = logging.getLogger("relay")
 
 
 def judge_of(config: Config) -> Judge:
-    """The judge that fits the engine."""
-    return Judge(v4_only=config.engine == "gnupg")
+    """The judge; what it calls usable some engine can serve (`openpgp.choosing`)."""
+    return Judge()
 
 
 class _Follower(Protocol):

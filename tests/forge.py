@@ -177,10 +177,13 @@ class Owner6:
         return self._key(27, self.signer.public_key().public_bytes_raw())
 
     @property
+    def _decryptor(self) -> X25519PrivateKey:
+        return X25519PrivateKey.from_private_bytes(hashlib.sha256(f"{self.name} mail".encode()).digest())
+
+    @property
     def subkey(self) -> bytes:
         """The body of the encryption subkey packet."""
-        secret = X25519PrivateKey.from_private_bytes(hashlib.sha256(f"{self.name} mail".encode()).digest())
-        return self._key(25, secret.public_key().public_bytes_raw())
+        return self._key(25, self._decryptor.public_key().public_bytes_raw())
 
     @property
     def fingerprint(self) -> str:
@@ -212,16 +215,17 @@ class Owner6:
         tail = digest[:2] + bytes([len(salt)]) + salt + self.signer.sign(digest)
         return encode(2, head + len(unhashed).to_bytes(4) + unhashed + tail)
 
-    def certificate(self, *on_user_id: bytes, binding: bytes = b"") -> bytes:
+    def certificate(self, *on_user_id: bytes, binding: bytes = b"", features: bytes = SEIPD2) -> bytes:
         """The whole certificate, with further signatures on its User ID.
 
         Args:
             binding: in the place of an ordinary one.
+            features: the subpacket in the direct-key signature; empty for none.
         """
         flags = subpacket(27, b"\x0c")
         parts = [
             encode(packets.PUBLIC_KEY, self.primary),
-            self.sign(0x1F, claims=subpacket(27, b"\x01") + SEIPD2),
+            self.sign(0x1F, claims=subpacket(27, b"\x01") + features),
             encode(packets.USER_ID, self.user_id),
             self.sign(0x13, self.user_id),
             *on_user_id,
@@ -229,6 +233,11 @@ class Owner6:
             binding or self.sign(0x18, self.subkey, claims=flags),
         ]
         return b"".join(parts)
+
+    def secret(self, certificate: bytes) -> bytes:
+        """The certificate with the secret keys in the place of the public ones."""
+        secrets = [self.signer.private_bytes_raw(), self._decryptor.private_bytes_raw()]
+        return b"".join(_with_secret(packet, secrets) for packet in packets_of(certificate))
 
 
 def _clamp(scalar: bytes) -> bytes:
@@ -244,4 +253,5 @@ def _with_secret(packet: packets.Packet, secrets: list[bytes]) -> bytes:
         return encode(packet.tag, packet.head)
     material = secrets.pop(0)
     tag = packets.SECRET_KEY if packet.tag == packets.PUBLIC_KEY else packets.SECRET_SUBKEY
-    return encode(tag, packet.head + b"\x00" + material + (sum(material) % 65536).to_bytes(2))
+    checksum = (sum(material) % 65536).to_bytes(2) if packet.head[0] == 4 else b""  # RFC 9580 §5.5.3
+    return encode(tag, packet.head + b"\x00" + material + checksum)

@@ -23,7 +23,7 @@ class Fixture:
     mailbox: str = ""
     """Empty: `NAME@example.com`."""
     gnupg_reads: bool = True
-    """Whether GnuPG 2.2 knows the key's version and algorithms."""
+    """Whether GnuPG 2.2 knows the key's version and algorithms, and what is written to it."""
 
     @property
     def usable(self) -> bool:
@@ -64,6 +64,11 @@ FIXTURES = (
     Fixture("storage-beside-mail"),
     Fixture("long-key-flags"),
     Fixture("no-features"),
+    Fixture("features-7"),
+    Fixture("features-9", gnupg_reads=False),
+    Fixture("features-unhashed"),
+    Fixture("aes128-only"),
+    Fixture("v6-no-features", gnupg_reads=False),
     Fixture("forged-features"),
     Fixture("grafted-subkey"),
     _unusable("rsa1024", "RSA 1024 is too weak"),

@@ -91,7 +91,7 @@ def judge_of(config: Config) -> Judge:
     """The judge whose verdicts are those that mail would get."""
     from relay.openpgp.judge import Judge
 
-    return Judge(v4_only=config.engine == "gnupg")
+    return Judge()
 
 
 def run(work: Coroutine[Any, Any, _T]) -> _T:

@@ -33,9 +33,9 @@ class Armour:
             raise Malformed("what the library wrote is not an armoured message without headers")
         self._text = text
         self._stop = len(text) - len(_END)
-        if _session_key_version(text) != 3 and _CHECKSUM.match(
-            text, self._stop - _CHECKSUM_CHARS, self._stop
-        ):
+        self.is_v2 = _session_key_version(text) != 3
+        """Whether it begins as a message of version 2 does."""
+        if self.is_v2 and _CHECKSUM.match(text, self._stop - _CHECKSUM_CHARS, self._stop):
             self._stop -= _CHECKSUM_CHARS
 
     def __len__(self) -> int:

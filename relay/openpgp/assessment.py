@@ -26,6 +26,7 @@ from datetime import UTC, datetime
 from relay.address import user_id_key
 from relay.message import Address, Certificate, Subkey, Verdict
 from relay.mime import packets
+from relay.openpgp import preferences
 from relay.openpgp.algorithms import Key
 from relay.openpgp.parts import Component, Parts, Unusable
 from relay.openpgp.probe import Probe
@@ -111,9 +112,22 @@ class _Case:
         if self._mail_primary(user_ids):
             chosen.insert(0, _chosen(self.key))
         self._check_reduced(reduced, chosen)
-        warnings = self._warnings(user_ids, subkeys)
-        created, expires = moment(self.key.created), self._expires(ends, user_ids, subkeys)
-        return Verdict(certificate, True, "usable", tuple(chosen), reduced, created, warnings, expires)
+        keys, said = self._keys(subkeys), self._said(user_ids)
+        allows_v2 = preferences.allows_v2(self.key, said)
+        return Verdict(
+            certificate,
+            usable=True,
+            sentence="usable",
+            subkeys=tuple(chosen),
+            reduced=reduced,
+            created=moment(self.key.created),
+            warnings=self._warnings(keys, said, allows_v2=allows_v2),
+            expires=self._expires(ends, user_ids, subkeys),
+            allows_v2=allows_v2,
+            needs_v2=allows_v2 and preferences.is_strong(self.key, keys),
+            lists_aes_256=preferences.lists_aes_256(said),
+            needs_sequoia=preferences.needs_sequoia(self.key, keys, said),
+        )
 
     def primary_ends(self) -> int | None:
         """When the primary key expires; raises Unusable where it may not be believed at any time."""
@@ -136,13 +150,23 @@ class _Case:
         ends = _earliest(primary_ends, latest, *(signature.lapses for signature in said))
         return None if ends is None else moment(ends)
 
-    def _warnings(self, user_ids: list[_Bound], subkeys: list[_Bound]) -> tuple[str, ...]:
-        keys = [self.key, *(bound.component.key for bound in subkeys)]
-        warnings = [key.warning for key in keys if key and key.warning]
-        said = [self.direct, *(bound.signature for bound in user_ids)]
-        if self.key.version == 4 and not any(signature and signature.has_features for signature in said):
-            # pysequoia takes silence for SEIPD version 2, which GnuPG 2.2 and 2.4 cannot read.
-            warnings.append("announces no features, so old programs may be unable to read the message")
+    def _keys(self, subkeys: list[_Bound]) -> list[Key]:
+        """The primary key and those of these subkeys."""
+        return [self.key, *(bound.component.key for bound in subkeys if bound.component.key)]
+
+    def _said(self, user_ids: list[_Bound]) -> list[Signature]:
+        """Where preferences stand, the narrowest first: by which User ID it was found, and the key as such.
+
+        Another User ID may be there for its expiry alone; what its owner prefers under that name is of no
+        interest (RFC 9580 §5.2.3.10).
+        """
+        narrow = [bound.signature for bound in user_ids[:1]]
+        return narrow + ([self.direct] if self.direct else [])
+
+    def _warnings(self, keys: list[Key], said: list[Signature], *, allows_v2: bool) -> tuple[str, ...]:
+        warnings = [key.warning for key in keys if key.warning]
+        if preferences.leaves_out_aes_256(said, v2=allows_v2):
+            warnings.append("does not list AES-256, with which engine: sequoia encrypts all the same")
         return tuple(dict.fromkeys(warnings))
 
     # ----------------------------------------------------------------- the primary key
@@ -193,7 +217,9 @@ class _Case:
     def _user_ids(self, address: Address | None) -> list[_Bound]:
         """The User ID to use; raises Unusable where none may be."""
         components = list(self.parts.user_ids.values())
-        if address is not None:
+        if address is None:  # then the main one speaks (RFC 9580 §5.2.3.10, §5.2.3.27)
+            components.sort(key=self._claims_primary_since, reverse=True)
+        else:
             components = [
                 found
                 for found in components
@@ -206,6 +232,11 @@ class _Case:
         if address is None and self.direct is not None:
             return []
         raise Unusable(self._why_no_user_id(components, address))
+
+    def _claims_primary_since(self, component: Component) -> int:
+        """When a User ID was last named the main one; 0: never. A forged claim only picks another one."""
+        live = self._live(component)
+        return live[0].created if live and live[0].is_primary else 0
 
     def _why_no_user_id(self, components: list[Component], address: Address | None) -> str:
         if address is None:

@@ -6,7 +6,7 @@ verifies the self-signatures in it again. There is no agent, no network, no trus
 
 Two things of RFC 9580 it cannot do: version 6 certificates, and a literal date of 0 (gpg always writes the
 time). For keys that announce GnuPG's own OCB container GnuPG 2.4 has no option to write anything else:
-such a message is refused, not sent.
+such a message is refused, not sent. The relay gives such keys to pysequoia (`openpgp.choosing`).
 """
 
 from __future__ import annotations
@@ -57,6 +57,10 @@ _OPTIONS = (
     "",
 )
 
+_AES_256, _AES_128 = "AES256", "AES"
+"""By itself GnuPG takes 3DES where preferences are missing or have nothing in common, and CAST5 where it is
+listed: RFC 9580 §9.3 forbids both, and has AES-128 in every list (§12.2)."""
+
 _INTEGRITY_PROTECTED = "BEGIN_ENCRYPTION 2 "
 """gpg's word for v1 SEIPD; 0 stands for none or for OCB."""
 
@@ -103,10 +107,11 @@ class GnupgEngine:
         verdicts = intended(keys)
         recipients = _recipients(verdicts)
         keyring = b"".join(_packets_of(verdict) for verdict in verdicts)
+        cipher = _AES_256 if all(verdict.lists_aes_256 for verdict in keys) else _AES_128
         async with self._turns.take():
             if self._closed:
                 raise EncryptionFailed("the engine is closed")
-            return await self._run(_Call(self._gpg, keyring, recipients), plaintext)
+            return await self._run(_Call(self._gpg, keyring, recipients, cipher), plaintext)
 
     async def close(self) -> None:
         """Kills what still runs and removes the private home."""
@@ -129,8 +134,9 @@ class GnupgEngine:
 class _Call:
     """One message in one gpg process; `kill` may come from another thread at any time."""
 
-    def __init__(self, gpg: _Gpg, keyring: bytes, recipients: Sequence[str]) -> None:
+    def __init__(self, gpg: _Gpg, keyring: bytes, recipients: Sequence[str], cipher: str) -> None:
         self._gpg = gpg.for_call()
+        self._options = ["--cipher-algo", cipher]
         self._keyring = keyring
         self._recipients = recipients
         self._text = BytesIO()  # unlike a join of all pieces it never holds the interpreter lock for long
@@ -143,7 +149,7 @@ class _Call:
                 keyring.write(self._keyring)
                 keyring.flush()
                 self._gpg.keyring = [keyring.name]
-                result = self._gpg.encrypt(plaintext, self._recipients)
+                result = self._gpg.encrypt(plaintext, self._recipients, extra_args=self._options)
         except OSError as exc:  # a broken pipe: gpg ended before it had read everything
             raise EncryptionFailed(f"gpg: {exc}; {self._gpg.status.text}") from exc
         _check(result.returncode, self._gpg.status)

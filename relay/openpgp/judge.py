@@ -31,7 +31,6 @@ _SHARE = 8
 
 _MAX_REMEMBERED_SECONDS = 86_400
 _MAX_SENTENCE_CHARS = 200
-_V4_FINGERPRINT_CHARS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +47,9 @@ _Question = tuple[tuple[Certificate, ...], Address | None]
 
 
 class Judge:
-    """Judges certificates (`relay.seams.KeyJudge`): no I/O, bounded time and memory; for any threads at once.
+    """Judges certificates (`relay.seams.KeyJudge`): no I/O, bounded time and memory; for any threads."""
 
-    Args:
-        v4_only: the engine is GnuPG, which knows nothing of version 6.
-    """
-
-    def __init__(self, *, v4_only: bool = False) -> None:
-        self._v4_only = v4_only
+    def __init__(self) -> None:
         # Held while an answer is looked up or put away, never while one is found: whoever gives a certificate
         # decides how long its judgement takes, and the event loop waits for this lock.
         self._lock = Lock()
@@ -81,7 +75,7 @@ class Judge:
         question, seconds = (tuple(certificates), address), math.floor(now.timestamp())
         answer = self._recall(question, seconds)
         if answer is None:
-            answer = _answer(question, seconds, v4_only=self._v4_only)
+            answer = _answer(question, seconds)
             self._remember(question, answer)
         return [_in_the_name_of(certificates[place], verdict) for place, verdict in answer.verdicts]
 
@@ -129,7 +123,7 @@ def _in_the_name_of(certificate: Certificate, verdict: Verdict) -> Verdict:
     return verdict if verdict.certificate is certificate else replace(verdict, certificate=certificate)
 
 
-def _answer(question: _Question, now: int, *, v4_only: bool) -> _Remembered:
+def _answer(question: _Question, now: int) -> _Remembered:
     certificates, address = question
     places: dict[bytes, list[int]] = {}
     for place, certificate in enumerate(certificates):
@@ -139,7 +133,7 @@ def _answer(question: _Question, now: int, *, v4_only: bool) -> _Remembered:
     for number, group in enumerate(places.values()):
         copies = tuple(certificates[place] for place in group)
         verdict = _judge(copies, address, span) if number < MAX_CERTIFICATES else _one_of_too_many(copies[0])
-        found.append((group[0], _for_gnupg(verdict) if v4_only else verdict))
+        found.append((group[0], verdict))
     octets = sum(len(certificate.data) for certificate in certificates)
     octets += sum(len(verdict.reduced) for _, verdict in found)
     return _Remembered(tuple(found), span.since, span.until, octets)
@@ -166,14 +160,6 @@ class _Span:
                 self.since = max(self.since, date)
             else:
                 self.until = min(self.until, date)
-
-
-def _for_gnupg(verdict: Verdict) -> Verdict:
-    """Says no where the engine would, so that the client hears it at RCPT and not as 451 for ever."""
-    if not verdict.usable or len(verdict.certificate.fingerprint) == _V4_FINGERPRINT_CHARS:
-        return verdict
-    sentence = "is a version 6 key, which needs engine: sequoia"
-    return replace(verdict, usable=False, sentence=sentence, subkeys=(), reduced=b"", expires=None)
 
 
 def _judge(copies: tuple[Certificate, ...], address: Address | None, span: _Span) -> Verdict:

@@ -52,8 +52,11 @@ class WorkerPool:
         """Process ids of the running workers."""
         return tuple(worker.pid for worker in self._workers)
 
-    async def encrypt(self, plaintext: bytes, certificates: Sequence[bytes]) -> bytes:
+    async def encrypt(self, plaintext: bytes, certificates: Sequence[bytes], *, allows_v2: bool) -> bytes:
         """The armoured message, encrypted to these binary certificates.
+
+        Args:
+            allows_v2: whether version 2 of encrypted data may be written.
 
         Raises:
             EncryptionFailed: refused, crashed, too slow, or too many messages wait.
@@ -61,7 +64,7 @@ class WorkerPool:
         async with self._turns.take():
             worker = await self._take()
             try:
-                return await worker.encrypt(plaintext, certificates)
+                return await worker.encrypt(plaintext, certificates, allows_v2=allows_v2)
             finally:
                 self._give_back(worker)
 
@@ -149,11 +152,11 @@ class _Worker:
     def is_alive(self) -> bool:
         return self._process.poll() is None
 
-    async def encrypt(self, plaintext: bytes, certificates: Sequence[bytes]) -> bytes:
+    async def encrypt(self, plaintext: bytes, certificates: Sequence[bytes], *, allows_v2: bool) -> bytes:
         """One request and its answer. Raises EncryptionFailed."""
         self.is_clean = False
         try:
-            worked, octets = await self._ask(plaintext, certificates)
+            worked, octets = await self._ask(plaintext, certificates, allows_v2)
         except (OSError, EOFError) as exc:
             raise EncryptionFailed("the worker process ended in the middle of a message") from exc
         self.is_clean = True
@@ -173,9 +176,11 @@ class _Worker:
         """Blocks until the process is gone."""
         self._process.wait()
 
-    async def _ask(self, plaintext: bytes, certificates: Sequence[bytes]) -> tuple[bool, bytes]:
+    async def _ask(
+        self, plaintext: bytes, certificates: Sequence[bytes], allows_v2: bool
+    ) -> tuple[bool, bytes]:
         loop = asyncio.get_running_loop()
-        head = REQUEST.pack(len(certificates), len(plaintext))
+        head = REQUEST.pack(allows_v2, len(certificates), len(plaintext))
         parts = [part for octets in certificates for part in (LENGTH.pack(len(octets)), octets)]
         await loop.sock_sendall(self._channel, b"".join([head, *parts]))
         await loop.sock_sendall(self._channel, plaintext)

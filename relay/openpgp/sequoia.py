@@ -23,8 +23,9 @@ CACHED_CERTIFICATES = 1024
 class SequoiaEngine:
     """Encrypts with pysequoia (`relay.seams.Engine`); writes RFC 9580.
 
-    v2 SEIPD where every recipient announces it, else v1 for all of them; then a v6 key is named by the
-    first 16 digits of its fingerprint (RFC 9580 §5.1.1).
+    v2 SEIPD where every verdict allows it, else v1 for all of them; then a v6 key is named by the first 16
+    digits of its fingerprint (RFC 9580 §5.1.1). The cipher is AES-256, for v2 with OCB in chunks of 4 KiB:
+    pysequoia has no option and does not look at what the owners prefer.
 
     Args:
         workers: processes for large messages; None: one per processor.
@@ -47,17 +48,18 @@ class SequoiaEngine:
         verdicts = intended(keys)
         subkeys = sum(len(verdict.subkeys) for verdict in verdicts)
         certificates = [verdict.reduced for verdict in verdicts]
+        allows_v2 = all(verdict.allows_v2 for verdict in keys)  # one may differ for another User ID
         if len(plaintext) <= IN_PROCESS_OCTETS and subkeys <= IN_PROCESS_SUBKEYS:
-            return self._encrypt_here(plaintext, certificates)
-        return await self.pool.encrypt(plaintext, certificates)
+            return self._encrypt_here(plaintext, certificates, allows_v2=allows_v2)
+        return await self.pool.encrypt(plaintext, certificates, allows_v2=allows_v2)
 
     async def close(self) -> None:
         """Ends the worker processes; messages in them fail."""
         await self.pool.close()
 
-    def _encrypt_here(self, plaintext: bytes, certificates: list[bytes]) -> bytes:
+    def _encrypt_here(self, plaintext: bytes, certificates: list[bytes], *, allows_v2: bool) -> bytes:
         try:
             parsed = [self._parse(certificate) for certificate in certificates]
-            return bytes(worker.encrypt(plaintext, parsed))
+            return bytes(worker.encrypt(plaintext, parsed, allows_v2=allows_v2))
         except worker.LibraryRefused as exc:
             raise EncryptionFailed(str(exc)) from exc

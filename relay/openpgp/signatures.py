@@ -25,8 +25,8 @@ MAX_OCTETS = 0xFFFF
 _CRITICAL = 0x80
 """The bit of a subpacket type that says: whoever does not know it must not count the signature (§5.2.3.7)."""
 
-_CREATED, _EXPIRES, _EXPORTABLE, _KEY_EXPIRES, _REVOKER, _ISSUER = 2, 3, 4, 9, 12, 16
-_KEY_FLAGS, _FEATURES, _EMBEDDED, _ISSUER_FINGERPRINT = 27, 30, 32, 33
+_CREATED, _EXPIRES, _EXPORTABLE, _KEY_EXPIRES, _CIPHERS, _REVOKER, _ISSUER = 2, 3, 4, 9, 11, 12, 16
+_PRIMARY, _KEY_FLAGS, _FEATURES, _EMBEDDED, _ISSUER_FINGERPRINT, _SUITES = 25, 27, 30, 32, 33, 39
 
 UNDERSTOOD = frozenset({2, 3, 4, 5, 7, 9, 11, 12, 16, *range(21, 31), 32, 33, 34, 35, 39})
 """Subpacket types that may be critical in a certification: RFC 9580 §5.2.3.7 without notations and regular
@@ -56,8 +56,14 @@ class Signature:
     """From the creation of the key until it expires; 0: never (RFC 9580 §5.2.3.13)."""
     flags: int | None = None
     """First octet of the Key Flags, whatever their length; None where there are none."""
-    has_features: bool = False
-    """Whether it says which containers the owner's programs can read (RFC 9580 §5.2.3.32)."""
+    features: int | None = None
+    """First octet of the Features, 0 where they are empty; None where there are none (RFC 9580 §5.2.3.32)."""
+    ciphers: bytes | None = None
+    """Symmetric ciphers for version 1 of encrypted data; None where none are listed (RFC 9580 §5.2.3.14)."""
+    suites: bytes | None = None
+    """Pairs of cipher and AEAD mode for version 2; None where none are listed (RFC 9580 §5.2.3.15)."""
+    is_primary: bool = False
+    """Whether the User ID that it stands on is the main one (RFC 9580 §5.2.3.27)."""
     revokers: frozenset[str] = frozenset()
     """Fingerprints of designated revokers (RFC 9580 §5.2.3.23)."""
     is_exportable: bool = True
@@ -146,7 +152,6 @@ def _signature(
     if any(len(last.get(kind, bytes(4))) != 4 for kind in (_CREATED, _EXPIRES, _KEY_EXPIRES)):
         return None
     embedded = next((value for kind, value in hints if kind == _EMBEDDED), b"")
-    flags = last.get(_KEY_FLAGS)
     return Signature(
         version=body[0],
         type=body[1],
@@ -158,12 +163,20 @@ def _signature(
         tail=tail,
         lasts_seconds=int.from_bytes(last.get(_EXPIRES, b"")),
         key_lasts_seconds=int.from_bytes(last.get(_KEY_EXPIRES, b"")),
-        flags=None if flags is None else int.from_bytes(flags[:1]),
-        has_features=_FEATURES in last,
+        flags=_first_octet(last.get(_KEY_FLAGS)),
+        features=_first_octet(last.get(_FEATURES)),
+        ciphers=last.get(_CIPHERS),
+        suites=last.get(_SUITES),
+        is_primary=bool(_first_octet(last.get(_PRIMARY))),
         revokers=frozenset(value[2:].hex().upper() for kind, value in claims if kind == _REVOKER),
         is_exportable=last.get(_EXPORTABLE) != b"\x00",
         critical=frozenset(kind & ~_CRITICAL for kind, _ in raw_claims if kind & _CRITICAL),
     )
+
+
+def _first_octet(bits: bytes | None) -> int | None:
+    """The first octet of flags that may have any length, none included; unstated ones are 0 (§5.2.3.29)."""
+    return None if bits is None else int.from_bytes(bits[:1])
 
 
 def _without_critical_bit(subpackets: _Subpackets) -> _Subpackets:

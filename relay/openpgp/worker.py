@@ -1,4 +1,4 @@
-"""The one call into pysequoia, and the process around it that encrypts large messages.
+"""The calls into pysequoia, and the process around them that encrypts large messages.
 
 pysequoia holds the interpreter lock while it encrypts (10 MB: 23 to 85 ms), so that a thread would not help.
 A worker speaks length-prefixed frames over the socket that is its standard input, one message after another,
@@ -13,16 +13,19 @@ import struct
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from io import BufferedRWPair
 
 import pysequoia
 
 from relay.hardening import harden_process
 from relay.mime.packets import Malformed
+from relay.openpgp import version1
 from relay.openpgp.armoring import Armour
 
-REQUEST = struct.Struct("!HQ")
-"""Number of certificates, length of the plaintext; the certificates follow, then the plaintext."""
+REQUEST = struct.Struct("!?HQ")
+"""Whether version 2 is allowed, number of certificates, length of the plaintext; the certificates follow,
+then the plaintext."""
 
 LENGTH = struct.Struct("!I")
 """Length of one certificate."""
@@ -43,30 +46,72 @@ def parse(certificate: bytes) -> pysequoia.Cert:
         return pysequoia.Cert.from_bytes(certificate)
 
 
-def encrypt(plaintext: bytes, certificates: Sequence[pysequoia.Cert]) -> Armour:
-    """The message: literal `b` without name and date, no compression, v1 or v2 SEIPD.
+def encrypt(
+    plaintext: bytes,
+    certificates: Sequence[pysequoia.Cert],
+    *,
+    allows_v2: bool,
+    signer: pysequoia.PySigner | None = None,
+) -> Armour:
+    """The message: literal `b` without name and date, no compression, v1 or v2 SEIPD, never mixed.
 
-    v2 only where every certificate announces it (RFC 9580 §13.7); a message never mixes versions.
+    pysequoia writes v2 also to certificates that announce nothing; that is seen in what it wrote, and undone,
+    so that the many certificates that do announce something cost nothing.
+
+    Args:
+        allows_v2: whether every owner can read it (RFC 9580 §13.7).
+        signer: signs inside of the encryption; None: the message is not signed.
 
     Raises:
         LibraryRefused: whatever pysequoia objects to, a panic of its Rust code included.
     """
+    message = _write(plaintext, certificates, signer)
+    if allows_v2 or not message.is_v2:
+        return message
+    del message  # it can be large
+    return _write_v1(plaintext, certificates, signer)
+
+
+_Certificates = Sequence[pysequoia.Cert]
+_Signer = pysequoia.PySigner | None
+
+
+def _write(plaintext: bytes, certificates: _Certificates, signer: _Signer) -> Armour:
+    """The message in the version that pysequoia chooses."""
     with _library():
-        text = pysequoia.encrypt(plaintext, certificates)
+        text = pysequoia.encrypt(plaintext, certificates, signer)
+    return _checked(text, plaintext)
+
+
+def _write_v1(plaintext: bytes, certificates: _Certificates, signer: _Signer) -> Armour:
+    """The message in version 1: encrypted to one more certificate, which asks for it, and then not to it."""
+    with _library():
+        everyone = [*certificates, _parsed(version1.CERTIFICATE)]
+        data = version1.without(pysequoia.encrypt(plaintext, everyone, signer, armor=False))
+        text = pysequoia.armor(data, pysequoia.ArmorKind.Message)
+    message = _checked(text.encode(), plaintext)
+    if message.is_v2:
+        raise LibraryRefused("it writes version 2 where version 1 is asked for")
+    return message
+
+
+_parsed = lru_cache(maxsize=1)(pysequoia.Cert.from_bytes)
+
+
+def _checked(text: bytes, plaintext: bytes) -> Armour:
     if len(text) <= len(plaintext):
         raise LibraryRefused("the message is shorter than its plaintext")
-    try:
+    with _library():
         return Armour(text)
-    except Malformed as exc:
-        raise LibraryRefused(str(exc)) from exc
 
 
 @contextmanager
 def _library() -> Iterator[None]:
-    """Maps what pysequoia raises: RuntimeError, and a panic that no `except Exception` would catch."""
+    """Maps what pysequoia raises: RuntimeError, and a panic that no `except Exception` would catch; and what
+    is said of a message that it should not have written."""
     try:
         yield
-    except RuntimeError as exc:
+    except (RuntimeError, Malformed) as exc:
         raise LibraryRefused(_reason(exc)) from exc
     except BaseException as exc:
         if type(exc).__module__ != "pyo3_runtime":  # PanicException, which cannot be imported
@@ -115,10 +160,11 @@ def _serve(stream: BufferedRWPair) -> bool:
 
 
 def _encrypt_next(stream: BufferedRWPair) -> Armour:
-    count, length = REQUEST.unpack(_read(stream, REQUEST.size))
+    allows_v2, count, length = REQUEST.unpack(_read(stream, REQUEST.size))
     certificates = [_read(stream, *LENGTH.unpack(_read(stream, LENGTH.size))) for _ in range(count)]
     plaintext = _read(stream, length)
-    return encrypt(plaintext, [parse(certificate) for certificate in certificates])
+    parsed = [parse(certificate) for certificate in certificates]
+    return encrypt(plaintext, parsed, allows_v2=allows_v2)
 
 
 def _read(stream: BufferedRWPair, length: int) -> bytes:

@@ -22,7 +22,7 @@ sys.path.insert(0, str(HERE.parents[2]))
 from relay.mime.packets import PUBLIC_KEY, PUBLIC_SUBKEY  # noqa: E402 - the path is set above
 from relay.openpgp.signatures import encode  # noqa: E402
 from tests import keys  # noqa: E402
-from tests.forge import SEIPD2, Owner, at, raw, subpacket  # noqa: E402
+from tests.forge import MDC_ONLY, SEIPD2, Owner, Owner6, at, raw, subpacket  # noqa: E402
 
 GPG = [
     "gpg", "--batch", "--quiet", "--no-random-seed-file", "--no-auto-key-locate", "--no-permission-warning",
@@ -214,6 +214,26 @@ def by_hand() -> None:
     keep(owner, encode(PUBLIC_KEY, body) + owner.start()[len(encode(PUBLIC_KEY, owner.primary)) :])
 
 
+def generations() -> None:
+    """What owners say of the containers and ciphers that they can read."""
+
+    def keep(name: str, claims: bytes, hints: bytes = b"") -> None:
+        owner = Owner(name)
+        issuer = subpacket(16, bytes.fromhex(owner.fingerprint[-16:]))
+        on_name = owner.sign(0x13, owner.user_id, flags=b"\x01", claims=claims, hints=issuer + hints)
+        certificate = owner.start(on_name) + owner.bind()
+        write(name, certificate, owner.secret(certificate, "mail"))
+
+    keep("features-7", subpacket(30, b"\x07"))
+    keep("features-9", SEIPD2)
+    keep("features-unhashed", b"", SEIPD2)
+    keep("aes128-only", MDC_ONLY + subpacket(11, b"\x07"))
+
+    owner = Owner6("v6-no-features")
+    certificate = owner.certificate(features=b"")
+    write(owner.name, certificate, owner.secret(certificate))
+
+
 def forged() -> None:
     month, decade = 30 * 86400, 3650 * 86400
 
@@ -266,6 +286,7 @@ def main() -> None:
         shutil.rmtree(home)
     with_pysequoia()
     by_hand()
+    generations()
     forged()
     for fixture in keys.UNUSABLE:
         (HERE / f"{fixture.name}.secret.pgp").unlink(missing_ok=True)

@@ -16,10 +16,11 @@ from relay.clock import SystemClock
 from relay.config import load
 from relay.key_commands.pinning import approve, forget, pending, reject
 from relay.lookup import KeyFinder, Listed
-from relay.message import Address, Lookup, PinConflict, Rule
+from relay.message import Address, Lookup, PinConflict
 from relay.openpgp.judge import Judge
 from relay.pins import Pins
 from relay.remembered import PendingState, Trust
+from relay.rule import Rule
 from relay.sources import opened
 from tests import keys
 from tests.fakes import ListJournal

@@ -18,6 +18,9 @@ from tests.programs import require
 _ENCRYPTION_ALGORITHMS = {1, 18, 25}
 """RSA, ECDH, X25519: none of the keys below signs with an RSA subkey."""
 
+_V6_DIGITS = 64
+"""Of a version 6 fingerprint; those keys below all announce version 2 of encrypted data."""
+
 
 def verdict_of(certificate: bytes) -> Verdict:
     """What a judge says of a good certificate."""
@@ -30,6 +33,7 @@ def verdict_of(certificate: bytes) -> Verdict:
         sentence="good",
         subkeys=tuple(Subkey(name, packets.pkesk_id(name), "any") for name in chosen),
         reduced=certificate,
+        allows_v2=len(parsed.fingerprint) == _V6_DIGITS,
     )
 
 

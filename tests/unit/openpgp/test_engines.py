@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from relay.errors import EncryptionFailed
 from relay.message import Verdict
 from relay.mime import armor, packets
+from relay.openpgp.choosing import ByKey
 from relay.openpgp.gnupg import GnupgEngine
 from relay.openpgp.judge import Judge
 from relay.openpgp.sequoia import IN_PROCESS_OCTETS, SequoiaEngine
@@ -26,7 +27,7 @@ from tests.unit.openpgp.parties import Parties
 
 pytestmark = pytest.mark.system
 
-Engine = SequoiaEngine | GnupgEngine
+Engine = SequoiaEngine | GnupgEngine | ByKey
 Make = Callable[..., Engine]
 Read = Callable[[bytes], bytes]
 
@@ -37,6 +38,8 @@ _LARGE = 8_000_000
 async def _make(name: str, home: Path, **limits: float) -> Engine:
     if name == "sequoia":
         return SequoiaEngine(**limits)  # type: ignore[arg-type]  # numbers by name
+    if name == "by key":
+        return ByKey(await asyncio.to_thread(GnupgEngine, home), SequoiaEngine())
     return await asyncio.to_thread(GnupgEngine, home, **limits)  # type: ignore[arg-type]  # numbers by name
 
 
@@ -271,10 +274,11 @@ async def test_encrypt_after_close_raises(engine: Engine, parties: Parties) -> N
         await engine.encrypt(_octets(300_000), (parties.verdicts["curve"],))
 
 
-_REFUSED = {("gnupg", "v6"), ("gnupg", "pqc")}
+_REFUSED = {("gnupg", "v6"), ("gnupg", "pqc"), ("gnupg", "v6-no-features")}
 """Where the judge says yes and the engine no: GnuPG 2.2 and 2.4 know nothing of version 6."""
 
 
+@pytest.mark.parametrize("name", ["sequoia", "gnupg", "by key"], indirect=True)
 @pytest.mark.parametrize("fixture", [each for each in FIXTURES if each.usable], ids=lambda each: each.name)
 async def test_encrypt_every_certificate_the_judge_accepts(
     engine: Engine, name: str, fixture: Fixture

@@ -14,6 +14,8 @@ from relay.errors import EncryptionFailed
 from relay.message import Verdict
 from relay.openpgp.engine import EngineUnavailable
 from relay.openpgp.gnupg import GnupgEngine, _Call, _prepare
+from tests.forge import MDC_ONLY, Owner, subpacket
+from tests.opinions import GnuPG, judge
 from tests.programs import require
 from tests.unit.openpgp.parties import Parties, is_gone, public, until, verdict_of, version_6
 
@@ -169,6 +171,60 @@ async def test_encrypt_recipients_are_named_by_subkey_fingerprint(
     assert not any("marker" in argument or "@" in argument for argument in arguments)
 
 
+_CIPHERS = {
+    "aes": b"\x07",
+    "aes-256": b"\x09\x07",
+    "aes-256-alone": b"\x09",
+    "camellia": b"\x0d",
+    "triple-des": b"\x02",
+    "cast5": b"\x03\x02",
+    "empty": b"",
+    "silent": None,
+}
+"""Name of an owner → his preferred ciphers (RFC 9580 §9.3)."""
+
+
+def _party(name: str) -> tuple[Verdict, bytes]:
+    """The verdict on such an owner's certificate, and his secret keys."""
+    owner, ciphers = Owner(name), _CIPHERS[name]
+    claims = MDC_ONLY + (subpacket(11, ciphers) if ciphers is not None else b"")
+    certificate = owner.start(owner.sign(0x13, owner.user_id, flags=b"\x01", claims=claims)) + owner.bind()
+    return judge(certificate, address=None), owner.secret(certificate, "mail")
+
+
+@pytest.mark.parametrize(
+    ("names", "cipher"),
+    [
+        (["aes"], b"7:"),
+        (["aes-256"], b"9:"),
+        (["aes-256-alone"], b"9:"),
+        (["aes-256", "aes-256-alone"], b"9:"),
+        (["aes-256-alone", "camellia"], b"7:"),
+        (["aes-256", "aes"], b"7:"),
+        (["aes-256", "silent"], b"7:"),
+        (["camellia"], b"7:"),
+        (["triple-des"], b"7:"),
+        (["cast5"], b"7:"),
+        (["empty"], b"7:"),
+        (["silent"], b"7:"),
+    ],
+)
+async def test_encrypt_cipher_is_one_that_all_owners_read(
+    engine: GnupgEngine, tmp_path: Path, names: list[str], cipher: bytes
+) -> None:
+    """P-20: AES-256 where all list it, else AES-128, which is tacitly in every list; never 3DES or CAST5."""
+    party, gnupg = [_party(name) for name in names], GnuPG(tmp_path / "h")
+    try:
+        gnupg.run("--pinentry-mode", "loopback", "--import", stdin=party[0][1])
+        message = await engine.encrypt(b"text", tuple(verdict for verdict, _ in party))
+
+        shown = gnupg.run("--show-session-key", "--status-fd=1", "--decrypt", stdin=message)
+    finally:
+        gnupg.close()
+    assert b"SESSION_KEY " + cipher in shown
+    assert b"text" in shown
+
+
 _BEGIN = "echo '[GNUPG:] BEGIN_ENCRYPTION 2 9' >&2"
 _BEGIN_OCB = "echo '[GNUPG:] BEGIN_ENCRYPTION 0 9 2' >&2"
 _END = "echo '[GNUPG:] END_ENCRYPTION' >&2"
@@ -246,7 +302,7 @@ def test_call_killed_before_it_starts_never_starts(tmp_path: Path, program: Prog
     """A cancellation that comes before the process leaves no process behind."""
     started = tmp_path / "started"
     gpg = _prepare(program(f"touch {started}"), tmp_path)
-    call = _Call(gpg, b"", ["F!"])
+    call = _Call(gpg, b"", ["F!"], "AES")
     call.kill()
 
     with pytest.raises(EncryptionFailed, match="cancelled"):

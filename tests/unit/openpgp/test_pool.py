@@ -32,10 +32,10 @@ def key() -> pysequoia.Tsk:
 
 async def _in_the_middle(pool: WorkerPool, key: pysequoia.Tsk) -> tuple[asyncio.Task[bytes], int]:
     """A message that is half handed over, and its worker, which is stopped and will not take the rest."""
-    await pool.encrypt(b"text", [public(key)])
+    await pool.encrypt(b"text", [public(key)], allows_v2=True)
     [pid] = pool.pids
     os.kill(pid, signal.SIGSTOP)
-    message = asyncio.create_task(pool.encrypt(_LARGE, [public(key)]))
+    message = asyncio.create_task(pool.encrypt(_LARGE, [public(key)], allows_v2=True))
     await asyncio.sleep(0)
     return message, pid
 
@@ -44,25 +44,25 @@ async def test_encrypt_first_message_starts_the_first_worker(pool: WorkerPool, k
     """Nothing is started before it is needed."""
     before = pool.pids
 
-    await pool.encrypt(b"text", [public(key)])
+    await pool.encrypt(b"text", [public(key)], allows_v2=True)
 
     assert (0, 1) == (len(before), len(pool.pids))
 
 
 async def test_encrypt_next_message_uses_the_same_worker(pool: WorkerPool, key: pysequoia.Tsk) -> None:
     """A worker serves many messages, also after one that it refused."""
-    await pool.encrypt(b"text", [public(key)])
+    await pool.encrypt(b"text", [public(key)], allows_v2=True)
     before = pool.pids
     with pytest.raises(EncryptionFailed):
-        await pool.encrypt(b"text", [b"garbage"])
-    await pool.encrypt(b"text", [public(key)])
+        await pool.encrypt(b"text", [b"garbage"], allows_v2=True)
+    await pool.encrypt(b"text", [public(key)], allows_v2=True)
 
     assert before == pool.pids
 
 
 async def test_encrypt_many_at_once_use_no_more_than_the_bound(pool: WorkerPool, key: pysequoia.Tsk) -> None:
     """Eight messages, two workers."""
-    await asyncio.gather(*(pool.encrypt(b"text", [public(key)]) for _ in range(8)))
+    await asyncio.gather(*(pool.encrypt(b"text", [public(key)], allows_v2=True) for _ in range(8)))
 
     assert 2 == len(pool.pids)
 
@@ -74,7 +74,7 @@ async def test_encrypt_worker_killed_in_the_middle_raises(pool: WorkerPool, key:
     with pytest.raises(EncryptionFailed, match="ended in the middle"):
         await message
 
-    text = await pool.encrypt(b"text", [public(key)])
+    text = await pool.encrypt(b"text", [public(key)], allows_v2=True)
 
     assert b"text" == pysequoia.decrypt(text, key.decryptor()).bytes
     assert pid not in pool.pids
@@ -82,12 +82,12 @@ async def test_encrypt_worker_killed_in_the_middle_raises(pool: WorkerPool, key:
 
 async def test_encrypt_worker_died_while_idle_is_replaced(pool: WorkerPool, key: pysequoia.Tsk) -> None:
     """A worker that died between messages costs no message."""
-    await pool.encrypt(b"text", [public(key)])
+    await pool.encrypt(b"text", [public(key)], allows_v2=True)
     [pid] = pool.pids
     os.kill(pid, signal.SIGKILL)
     await until(lambda: is_gone(pid))
 
-    await pool.encrypt(b"text", [public(key)])
+    await pool.encrypt(b"text", [public(key)], allows_v2=True)
 
     assert 1 == len(pool.pids)
     assert pid not in pool.pids
@@ -100,7 +100,7 @@ async def test_encrypt_too_slow_kills_the_worker(key: pysequoia.Tsk) -> None:
     try:
         with pytest.raises(EncryptionFailed, match="longer"):
             await message
-        text = await pool.encrypt(b"text", [public(key)])
+        text = await pool.encrypt(b"text", [public(key)], allows_v2=True)
     finally:
         await pool.close()
 
@@ -116,7 +116,7 @@ async def test_encrypt_cancelled_kills_the_worker(pool: WorkerPool, key: pysequo
         await message
     await until(lambda: is_gone(pid))
 
-    text = await pool.encrypt(b"text", [public(key)])
+    text = await pool.encrypt(b"text", [public(key)], allows_v2=True)
 
     assert b"text" == pysequoia.decrypt(text, key.decryptor()).bytes
     assert pid not in pool.pids
@@ -126,7 +126,7 @@ async def test_encrypt_cancelled_while_its_worker_starts_keeps_the_worker(
     pool: WorkerPool, key: pysequoia.Tsk
 ) -> None:
     """A process that nobody waits for any more is not lost: the next message gets it."""
-    message = asyncio.create_task(pool.encrypt(b"text", [public(key)]))
+    message = asyncio.create_task(pool.encrypt(b"text", [public(key)], allows_v2=True))
     await asyncio.sleep(0)
     message.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -134,7 +134,7 @@ async def test_encrypt_cancelled_while_its_worker_starts_keeps_the_worker(
     await until(lambda: bool(pool.pids))
     pids = pool.pids
 
-    await pool.encrypt(b"text", [public(key)])
+    await pool.encrypt(b"text", [public(key)], allows_v2=True)
 
     assert pids == pool.pids
 
@@ -142,9 +142,9 @@ async def test_encrypt_cancelled_while_its_worker_starts_keeps_the_worker(
 async def test_close_ends_busy_and_idle_workers(key: pysequoia.Tsk) -> None:
     """After closing no worker is left, and who waited for one hears a failure."""
     pool = WorkerPool(workers=2)
-    await asyncio.gather(*(pool.encrypt(b"text", [public(key)]) for _ in range(2)))
+    await asyncio.gather(*(pool.encrypt(b"text", [public(key)], allows_v2=True) for _ in range(2)))
     pids = pool.pids
-    message = asyncio.create_task(pool.encrypt(_LARGE, [public(key)]))
+    message = asyncio.create_task(pool.encrypt(_LARGE, [public(key)], allows_v2=True))
     await asyncio.sleep(0)
 
     await pool.close()
@@ -158,7 +158,7 @@ async def test_worker_sees_no_plaintext_in_arguments_or_environment(
     pool: WorkerPool, key: pysequoia.Tsk
 ) -> None:
     """The message goes through the socket alone, and the only files of the worker are that and /dev/null."""
-    await pool.encrypt(b"marker-5f3c", [public(key)])
+    await pool.encrypt(b"marker-5f3c", [public(key)], allows_v2=True)
     [pid] = pool.pids
     process = Path(f"/proc/{pid}")
 

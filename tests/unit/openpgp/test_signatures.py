@@ -29,14 +29,14 @@ def test_parse_signature_reads_the_hashed_area() -> None:
     """Dates, flags, hash and issuer are found."""
     found = parsed(binding(on=at(2025, 3), flags=b"\x0c\x04", key_lasts=MONTH, lasts=9, digest=10))
 
-    assert (0x18, 10, at(2025, 3), MONTH, 9, 0x0C, True) == (
+    assert (0x18, 10, at(2025, 3), MONTH, 9, 0x0C, 1) == (
         found.type,
         found.hash,
         found.created,
         found.key_lasts_seconds,
         found.lasts_seconds,
         found.flags,
-        found.has_features,
+        found.features,
     )
     assert {OWNER.fingerprint[-16:]} == found.issuers
 
@@ -47,11 +47,11 @@ def test_parse_signature_ignores_claims_in_the_unhashed_area() -> None:
 
     found = parsed(binding(claims=b"", key_lasts=MONTH, hints=hints))
 
-    assert (None, MONTH, OWNER.created, False) == (
+    assert (None, MONTH, OWNER.created, None) == (
         found.flags,
         found.key_lasts_seconds,
         found.created,
-        found.has_features,
+        found.features,
     )
 
 

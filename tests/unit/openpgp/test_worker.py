@@ -11,7 +11,9 @@ from collections.abc import Iterator
 import pysequoia
 import pytest
 
-from relay.openpgp.worker import LENGTH, REPLY, REQUEST
+from relay.mime import armor, packets
+from relay.openpgp import version1
+from relay.openpgp.worker import LENGTH, REPLY, REQUEST, LibraryRefused, encrypt, parse
 from tests.unit.openpgp.parties import public, version_6
 
 
@@ -36,9 +38,9 @@ def key() -> pysequoia.Tsk:
     return version_6("six")
 
 
-def _request(plaintext: bytes, *certificates: bytes) -> bytes:
+def _request(plaintext: bytes, *certificates: bytes, allows_v2: bool = True) -> bytes:
     named = b"".join(LENGTH.pack(len(octets)) + octets for octets in certificates)
-    return REQUEST.pack(len(certificates), len(plaintext)) + named + plaintext
+    return REQUEST.pack(allows_v2, len(certificates), len(plaintext)) + named + plaintext
 
 
 def _answer(channel: socket.socket) -> tuple[bool, bytes]:
@@ -59,6 +61,58 @@ def test_main_requests_in_a_row_are_answered_in_order(channel: socket.socket, ke
     assert [True, False, True] == [first[0], second[0], third[0]]
     assert b"first" == pysequoia.decrypt(first[1], key.decryptor()).bytes
     assert b"third" == pysequoia.decrypt(third[1], key.decryptor()).bytes
+
+
+@pytest.mark.parametrize(("allows_v2", "version"), [(True, 2), (False, 1)])
+def test_main_version_is_the_one_that_was_allowed(
+    channel: socket.socket, key: pysequoia.Tsk, allows_v2: bool, version: int
+) -> None:
+    """The worker is told, and keeps to it."""
+    channel.sendall(_request(b"text", public(key), allows_v2=allows_v2))
+
+    _, message = _answer(channel)
+
+    [block] = armor.blocks(message)
+    assert version == packets.encrypted_message(block.data).seipd_version
+    assert b"text" == pysequoia.decrypt(message, key.decryptor()).bytes
+
+
+@pytest.mark.parametrize("size", [0, 1, 47, 48, 49, 5000, 300_000])
+def test_encrypt_version_1_where_the_library_would_write_2(key: pysequoia.Tsk, size: int) -> None:
+    """P-17: one v3 session key for the owner alone, v1 data, the checksum that GnuPG 2.2 needs."""
+    certificate = parse(public(key))
+    text = bytes(encrypt(bytes(size), [certificate], allows_v2=False))
+
+    [block] = armor.blocks(text)
+    outside = packets.encrypted_message(block.data)
+    assert (1, (3,), 0, True) == (
+        outside.seipd_version,
+        outside.pkesk_versions,
+        outside.passwords,
+        block.has_checksum,
+    )
+    assert bytes(size) == pysequoia.decrypt(text, key.decryptor()).bytes
+
+
+@pytest.mark.parametrize("allows_v2", [True, False])
+def test_encrypt_with_a_signer_is_signed_in_either_version(key: pysequoia.Tsk, allows_v2: bool) -> None:
+    """The way around to version 1 does not lose the signature."""
+    certificate = parse(public(key))
+
+    text = bytes(encrypt(b"text", [certificate], allows_v2=allows_v2, signer=key.signer()))
+
+    opened = pysequoia.decrypt(text, key.decryptor(), store=lambda _: [certificate])
+    assert (b"text", 1) == (opened.bytes, len(opened.valid_sigs))
+
+
+def test_encrypt_version_1_that_the_library_does_not_write_is_refused(
+    key: pysequoia.Tsk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should another release of pysequoia ignore the certificate that asks for it, nothing is sent."""
+    monkeypatch.setattr(version1, "CERTIFICATE", public(version_6("reads everything")))
+
+    with pytest.raises(LibraryRefused, match="0 session keys"):
+        encrypt(b"text", [parse(public(key))], allows_v2=False)
 
 
 def test_main_refusal_names_the_reason_in_one_line(channel: socket.socket) -> None:
