@@ -1,7 +1,8 @@
-"""Reads the `Autocrypt` field of a message: the key that its author hands out (Autocrypt 1.1).
+"""Reads and writes the `Autocrypt` field of a message: the key that its author hands out (Autocrypt 1.1).
 
-Nothing is verified: whether the key may be used says the judge, whether it is kept says `keys.autocrypt`.
-Whatever is in doubt teaches nothing. `Autocrypt-Gossip` is never read: it tells of other people's keys.
+Of what is read nothing is verified: whether the key may be used says the judge, whether it is kept says
+`keys.autocrypt`. Whatever is in doubt teaches nothing. `Autocrypt-Gossip` is never read: it tells of other
+people's keys.
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ programs fail alike; here that much is left to the key itself, and base64 and fo
 _MAX_KEY_BYTES = 10 << 10
 _MAX_FIELDS = 10
 """One is valid, future versions may stand beside it; each can cost the walk over thousands of packets."""
+_MAX_WRITTEN_BYTES = 10 << 10
+"""Of a field that we write; the text wants larger ones ignored."""
+_LINE_CHARS = 77
+"""Of base64 in a folded line: with the blank before it 78, as RFC 5322 §2.1.1 recommends."""
 _ATTRIBUTES = frozenset({b"addr", b"prefer-encrypt", b"keydata"})
 _BLANKS = b" \t"
 _DATE = re.compile(
@@ -115,6 +120,30 @@ def sent_at(message: Message) -> datetime | None:
         return local + offset if found[7] == b"-" else local - offset
     except (ValueError, OverflowError):
         return None
+
+
+def header(addr: str, certificate: bytes) -> bytes:
+    """The whole raw field, folded, its final CRLF included; `keydata` stands last.
+
+    `prefer-encrypt` is left out: whether answers should be encrypted is for the author to say.
+
+    Args:
+        addr: the address of the author.
+        certificate: binary, see `openpgp.signing.minimal`.
+
+    Raises:
+        ValueError: the address cannot stand in such a field, or the field were larger than others read.
+    """
+    if not addr or not addr.isascii() or not addr.isprintable() or not set(addr).isdisjoint('; "'):
+        raise ValueError("has an address that cannot stand in an Autocrypt field")
+    data = binascii.b2a_base64(certificate, newline=False)
+    lines = [data[start : start + _LINE_CHARS] for start in range(0, len(data), _LINE_CHARS)]
+    field = b"\r\n ".join([b"Autocrypt: addr=" + addr.encode() + b"; keydata=", *lines]) + b"\r\n"
+    if len(field) > _MAX_WRITTEN_BYTES:
+        raise ValueError(
+            f"is too large for an Autocrypt field: {len(field)} octets, {_MAX_WRITTEN_BYTES} fit"
+        )
+    return field
 
 
 # --------------------------------------------------------------------------- the message

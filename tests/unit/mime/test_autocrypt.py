@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from relay.address import parse_mailbox
 from relay.message import Login
-from relay.mime.autocrypt import Header, find, may_learn, sent_at, taught
+from relay.mime.autocrypt import Header, find, header, may_learn, sent_at, taught
 from relay.mime.headers import Field, Message, parse
 from tests.keys import certificate, secret
 from tests.mail import packet
@@ -350,3 +350,50 @@ def test_sent_at_arbitrary_text_never_fails(value: str) -> None:
     found = sent_at(Message((Field("date", f"Date: {value}".encode()),), b""))
 
     assert found is None or found.tzinfo is UTC
+
+
+# --------------------------------------------------------------------------- writing
+
+
+def test_header_is_read_again() -> None:
+    """What the relay writes about an author is valid, and says nothing about his preference."""
+    assert HEADER == find(_message(header("alice@example.com", CERT.data).decode()), ALICE)
+
+
+def test_header_is_folded_with_the_key_last() -> None:
+    """Lines of at most 78 characters, each ended by CRLF (RFC 5322 §2.1.1)."""
+    written = header("alice@example.com", CERT.data)
+
+    assert written.startswith(b"Autocrypt: addr=alice@example.com; keydata=\r\n ")
+    assert written.endswith(b"\r\n")
+    assert max(len(line) for line in written.split(b"\r\n")) <= 78
+    assert written.count(b"\n") == written.count(b"\r\n")
+
+
+@given(st.binary(min_size=1, max_size=7000))
+def test_header_any_key_data_fits_its_lines(data: bytes) -> None:
+    """Whatever the length: the base64 is whole, and no line is too long or empty."""
+    lines = header("alice@example.com", data).removesuffix(b"\r\n").split(b"\r\n")
+
+    assert data == base64.b64decode(b"".join(line.strip() for line in lines[1:]))
+    assert [True] * len(lines) == [1 < len(line) <= 78 for line in lines]
+
+
+@pytest.mark.parametrize(
+    "addr",
+    ["grüße@example.com", "a;b@example.com", '"a b"@example.com', "a@example.com\r\nBcc: x@y.example", ""],
+)
+def test_header_address_that_others_could_misread_raises(addr: str) -> None:
+    """Nothing is written that ends the attribute, or the field."""
+    with pytest.raises(ValueError, match="address"):
+        header(addr, CERT.data)
+
+
+@pytest.mark.parametrize(("octets", "is_written"), [(7300, True), (8000, False)])
+def test_header_larger_than_others_read_raises(octets: int, is_written: bool) -> None:
+    """Autocrypt 1.1: fields above 10 KiB are ignored, so none is made."""
+    if is_written:
+        assert len(header("alice@example.com", bytes(octets))) <= 10_240
+        return
+    with pytest.raises(ValueError, match="too large"):
+        header("alice@example.com", bytes(octets))
