@@ -17,8 +17,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from relay.errors import KeySourceUnavailable, KeySourceUnreachable
-from relay.message import Address, Answer, Certificate, Lookup, LookupResult, Rule, Verdict
+from relay.message import Address, Answer, Certificate, Lookup, LookupResult, Verdict
 from relay.remembered import Trust
+from relay.rule import Rule
 
 if TYPE_CHECKING:
     from relay.pins import Pins

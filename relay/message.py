@@ -12,6 +12,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from relay.remembered import Pin, Trust
+from relay.rule import Rule
 
 # --------------------------------------------------------------------------- addresses and the envelope
 
@@ -82,65 +83,6 @@ class Client:
     """It greeted with EHLO, not with HELO."""
 
 
-# --------------------------------------------------------------------------- policy
-
-
-class Encrypt(StrEnum):
-    """What a rule demands. Words, because YAML turns `off` and `no` into false."""
-
-    ALWAYS = "always"
-    WHEN_POSSIBLE = "when-possible"
-    NEVER = "never"
-
-
-class Mixed(StrEnum):
-    """What happens to clear copies of a message that also has a recipient under `always`."""
-
-    REFUSE = "refuse"
-    SPLIT = "split"
-
-
-class KeyChange(StrEnum):
-    """What happens when the key of an address that was pinned is replaced without the old key's consent."""
-
-    ACCEPT = "accept"
-    HOLD = "hold"
-    REFUSE = "refuse"
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """The settings in force for one sender and one recipient, after all entries were merged."""
-
-    name: str
-    """The entry that decided `encrypt`, as an admin finds it: `policy.domains.partner.example`."""
-    because: str = ""
-    """One sentence: why this entry matched and what was inherited from where."""
-    encrypt: Encrypt = Encrypt.ALWAYS
-    keys: tuple[str, ...] = ()
-    """Names of the key sources, in the order of trust."""
-    certificates: tuple[str, ...] = ()
-    """Fingerprints chosen by hand; they replace the User ID match only."""
-    mixed: Mixed = Mixed.REFUSE
-    release_unusable: bool = False
-    """`unusable_key: release`: an unusable certificate counts as none under `when-possible`."""
-    refuse_on_failure: bool = False
-    """`lookup_failure: refuse`: an unavailable source is 550 at once instead of 451."""
-    lookup_patience_seconds: int = 86_400
-    """How long an unavailable source defers one address before the 451 becomes a 550."""
-    deferral: str = "policy.default"
-    """The entry that decided the two settings above, for a reply that says what to change."""
-    allow_routing: bool = False
-    """`address_routing: allow`: accept `%`, `!` or a second `@` in the local part of the recipient."""
-    accept_encrypted: bool = False
-    """Wait for DATA and pass what the client itself encrypted, even without a key."""
-    key_change: KeyChange = KeyChange.HOLD
-    use_missing_pin: bool = False
-    """`pinned_key_missing: use-pin`: a pinned key that its source no longer gives is used all the same."""
-    min_trust: Trust = Trust.LEARNED
-    """Certificates of sources below it are not used."""
-
-
 # --------------------------------------------------------------------------- certificates and lookups
 
 
@@ -191,6 +133,14 @@ class Verdict:
     """When a usable verdict ends (UTC): the first moment at which no chosen subkey is live; None: never."""
     overlooked: bool = False
     """It was not judged, because too many others came before it: nobody knows what it is good for."""
+    allows_v2: bool = False
+    """Its owner says that he can read version 2 of encrypted data (RFC 9580 §13.7)."""
+    needs_v2: bool = False
+    """It allows it and is of version 6 or post-quantum: to share version 1 with others would weaken it."""
+    lists_aes_256: bool = False
+    """Its owner lists it among his ciphers; AES-128 is what everybody reads (RFC 9580 §9.3, §12.2)."""
+    needs_sequoia: bool = False
+    """GnuPG cannot encrypt to it, or would write what RFC 9580 does not know."""
 
 
 class LookupResult(StrEnum):
@@ -289,6 +239,8 @@ class Admission:
     rule: Rule
     lookup: Lookup | None = None
     """None where the rule asked for no key (`encrypt: never`)."""
+    also: tuple[Verdict, ...] = ()
+    """The certificates of `also_encrypt_to`: readers of the copy beside its recipient."""
 
     @property
     def chosen(self) -> tuple[Verdict, ...]:

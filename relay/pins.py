@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, TypeVar
 
-from relay.message import Address, Certificate, KeyChange, Lookup, LookupResult, PinConflict, Rule, Verdict
+from relay.message import Address, Certificate, Lookup, LookupResult, PinConflict, Verdict
 from relay.remembered import PendingKey, PendingState, Pin
+from relay.rule import KeyChange, Rule
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -9,39 +9,28 @@ which make a rule stricter, and laxer only with `override: true`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from relay.address import parse_domain, parse_mailbox
-from relay.message import Address, Encrypt, KeyChange, Mixed, Rule
-from relay.remembered import Trust
+from relay.merging import (
+    BUILT_IN,
+    Entry,
+    Settings,
+    combine,
+    ignored,
+    merge,
+    only_stricter,
+    rule_of,
+    without_unnamed,
+)
+from relay.message import Address
+from relay.rule import Rule, Signing
 
 _MAX_NAME_CHARS = 120
 """Of the key in the name of an entry: names stand in SMTP replies."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
-    """One entry of the policy; a field that is None is inherited. The fields are those of `Rule`."""
-
-    name: str
-    """As an admin finds it: `policy.domains["*.gov.example"]`; see `entry_name`."""
-    encrypt: Encrypt | None = None
-    keys: tuple[str, ...] | None = None
-    certificates: tuple[str, ...] | None = None
-    mixed: Mixed | None = None
-    release_unusable: bool | None = None
-    refuse_on_failure: bool | None = None
-    lookup_patience_seconds: int | None = None
-    allow_routing: bool | None = None
-    accept_encrypted: bool | None = None
-    key_change: KeyChange | None = None
-    use_missing_pin: bool | None = None
-    min_trust: Trust | None = None
-    override: bool = False
-    """Of a sender entry: its fields may also lower. Never inherited: it speaks for the fields beside it."""
 
 
 class Kind(StrEnum):
@@ -83,46 +72,6 @@ def entry_name(section: str, key: str) -> str:
     """The name of an entry for replies and logs: ASCII, quoted, bounded."""
     shown = key if len(key) <= _MAX_NAME_CHARS else f"{key[:_MAX_NAME_CHARS]}..."
     return f"policy.{section}[{json.dumps(shown)}]"
-
-
-class _Setting(NamedTuple):
-    """The value of one field and the entry it comes from; the entry is None for a built-in default."""
-
-    value: Any
-    entry: Entry | None
-
-
-_Settings = dict[str, _Setting]
-"""Field name → setting."""
-
-_FIELDS = tuple(field.name for field in fields(Entry) if field.name not in ("name", "override"))
-
-_BUILT_IN: Mapping[str, _Setting] = {
-    field.name: _Setting(field.default, None) for field in fields(Rule) if field.name in _FIELDS
-}
-
-_STRICTNESS: Mapping[str, Callable[[Any], int]] = {
-    "encrypt": (Encrypt.NEVER, Encrypt.WHEN_POSSIBLE, Encrypt.ALWAYS).index,
-    "mixed": (Mixed.SPLIT, Mixed.REFUSE).index,
-    "release_unusable": (True, False).index,
-    "refuse_on_failure": (False, True).index,
-    "lookup_patience_seconds": lambda seconds: -int(seconds),
-    "allow_routing": (True, False).index,
-    "accept_encrypted": (True, False).index,
-    "key_change": (KeyChange.ACCEPT, KeyChange.HOLD, KeyChange.REFUSE).index,
-    "use_missing_pin": (True, False).index,
-    "min_trust": int,
-}
-"""Field → how strict a value is, higher is stricter. `keys`: see `_keys`; `certificates`: `_combine`."""
-
-_YAML_NAMES: Mapping[str, str] = {
-    "release_unusable": "unusable_key",
-    "refuse_on_failure": "lookup_failure",
-    "lookup_patience_seconds": "lookup_patience",
-    "allow_routing": "address_routing",
-    "use_missing_pin": "pinned_key_missing",
-}
-"""Field → its name in the configuration, where that differs."""
 
 
 class _Match(NamedTuple):
@@ -198,16 +147,26 @@ class Policy:
         """The rule in force; the null sender (None) is matched by no sender entry."""
         match = self.recipients.match(recipient)
         phrases = match.phrases("recipient")
-        settings = {**_BUILT_IN, **_merge([*match.general, self.default])}
-        settings = {**_cover(settings, match), **_merge(match.exact)}
-        ignored: list[str] = []
+        settings = self._of_recipient(match)
+        lowering: list[str] = []
         if sender is not None:
             match = self.senders.match(sender)
             phrases.update(match.phrases("sender"))
-            from_sender = _merge(match.exact + match.general)
-            ignored = _ignored(settings, from_sender)
-            settings = _cover(_combine(settings, from_sender), match)
-        return _rule(settings, phrases, ignored)
+            from_sender = merge(match.exact + match.general)
+            lowering = ignored(settings, from_sender)
+            settings = _cover(combine(settings, from_sender), match)
+        return rule_of(settings, phrases, lowering)
+
+    def _of_recipient(self, match: _Match) -> Settings:
+        settings = {**BUILT_IN, **merge([*match.general, self.default])}
+        settings = {**_cover(settings, match), **merge(match.exact)}
+        return without_unnamed(settings, [*match.exact, *match.bases[::-1], *match.general, self.default])
+
+    def signing_for(self, sender: Address) -> Signing | None:
+        """With which key the messages of this sender are signed."""
+        match = self.senders.match(sender)
+        setting = merge(match.exact + match.general).get("signing")
+        return setting.value if setting and setting.value.key else None
 
     def rule_for_null_sender(self, recipient: Address) -> Rule:
         """The rule for `MAIL FROM:<>`, which says nothing of who writes and which any login may use.
@@ -215,13 +174,12 @@ class Policy:
         Every sender entry counts where it is stricter, so that leaving the sender out never lowers anything.
         """
         match = self.recipients.match(recipient)
-        settings = {**_BUILT_IN, **_merge([*match.general, self.default])}
-        settings = {**_cover(settings, match), **_merge(match.exact)}
+        settings = self._of_recipient(match)
         phrases = match.phrases("recipient")
         for entry in self.senders.all():
-            settings = _combine(settings, _merge([replace(entry, override=False)]))
+            settings = combine(settings, merge([only_stricter(entry)]))
             phrases[entry.name] = "may be meant by the null sender and is stricter"
-        return _rule(settings, phrases, [])
+        return rule_of(settings, phrases, [])
 
 
 def _table(entries: Iterable[tuple[Pattern, Entry]]) -> _Table:
@@ -233,103 +191,13 @@ def _table(entries: Iterable[tuple[Pattern, Entry]]) -> _Table:
     return _Table(tables[Kind.ADDRESS], tables[Kind.DOMAIN], tables[Kind.WILDCARD])
 
 
-def _merge(entries: Iterable[Entry]) -> _Settings:
-    """Each field from the first entry that sets it."""
-    merged: _Settings = {}
-    for entry in entries:
-        values = ((name, getattr(entry, name)) for name in _FIELDS)
-        own = {name: _Setting(value, entry) for name, value in values if value is not None}
-        merged = {**own, **merged}
-    return merged
-
-
-def _cover(settings: _Settings, match: _Match) -> _Settings:
+def _cover(settings: Settings, match: _Match) -> Settings:
     """The settings made stricter by the entries of base addresses; these never lower, whatever they say.
 
     A field that the exact entry sets is left alone: an admin who names a sub-address means it.
     """
-    said = _merge(match.exact)
+    said = merge(match.exact)
     for base in match.bases:
-        own = _merge([replace(base, override=False)])
-        settings = _combine(settings, {name: own[name] for name in own if name not in said})
+        own = merge([only_stricter(base)])
+        settings = combine(settings, {name: own[name] for name in own if name not in said})
     return settings
-
-
-def _combine(settings: _Settings, extra: _Settings) -> _Settings:
-    """The settings with those of `extra` that are stricter, or come from an entry that may override.
-
-    `certificates` have no order, and waive the User ID match for the very address that was named: without
-    `override` those of `settings` stay.
-    """
-    combined = dict(settings)
-    combined.update({name: setting for name, setting in extra.items() if _wins(name, setting, settings)})
-    if _raises_trust(extra, settings) and combined["release_unusable"].value:
-        # A key that was good enough becomes unusable: to demand a better one must not release mail in clear.
-        combined["release_unusable"] = _Setting(False, extra["min_trust"].entry)
-    if "keys" in extra and not _overrides(extra["keys"]):
-        combined["keys"] = _keys(settings, extra["keys"], combined["encrypt"].value)
-    return combined
-
-
-def _wins(name: str, setting: _Setting, settings: _Settings) -> bool:
-    rank = _STRICTNESS.get(name)
-    is_stricter = rank is not None and rank(setting.value) > rank(settings[name].value)
-    return is_stricter or _overrides(setting)
-
-
-def _raises_trust(extra: _Settings, settings: _Settings) -> bool:
-    trust = extra.get("min_trust")
-    return trust is not None and not _overrides(trust) and _wins("min_trust", trust, settings)
-
-
-def _overrides(setting: _Setting) -> bool:
-    return setting.entry is not None and setting.entry.override
-
-
-def _keys(settings: _Settings, extra: _Setting, encrypt: Encrypt) -> _Setting:
-    """Which sources are asked where two entries name some and neither may make the other laxer.
-
-    Where the one would have sent in clear, it trusts no source and the other's list counts. Under `always` a
-    source must be trusted by both: the list can then only shrink, at worst to nothing, which refuses. Under
-    `when-possible` a shorter list would release more in clear, so the list stays.
-    """
-    if settings["encrypt"].value is Encrypt.NEVER:
-        return extra
-    keys = settings["keys"]
-    trusted = tuple(name for name in keys.value if name in extra.value)
-    return keys if encrypt is not Encrypt.ALWAYS or trusted == keys.value else _Setting(trusted, extra.entry)
-
-
-def _ignored(settings: _Settings, from_sender: _Settings) -> list[str]:
-    """What an admin might wonder about: fields of sender entries that would lower and may not."""
-    return [
-        f"{setting.entry.name} would lower {_YAML_NAMES.get(name, name)} but has no override: true"
-        for name, setting in from_sender.items()
-        if setting.entry
-        and name in _STRICTNESS
-        and not _wins(name, setting, settings)
-        and setting.value != settings[name].value
-    ]
-
-
-def _rule(settings: _Settings, phrases: Mapping[str, str], ignored: list[str]) -> Rule:
-    decider = settings["encrypt"].entry
-    name = decider.name if decider else "policy.default"
-    why = f"{name} {phrases.get(name, 'decides where no more exact entry does')}"
-    if decider and decider.override:
-        why += " and has override: true"
-    inherited = [
-        f"{_YAML_NAMES.get(field, field)} from {setting.entry.name}"
-        for field, setting in settings.items()
-        if setting.entry and setting.entry.name != name
-    ]
-    because = "; ".join([why, *inherited, *ignored])
-    values = {field: setting.value for field, setting in settings.items()}
-    return Rule(name=name, because=because, deferral=_deferral(settings), **values)
-
-
-def _deferral(settings: _Settings) -> str:
-    """The entry to change where a source cannot be asked and the client is refused for good."""
-    refuses = settings["refuse_on_failure"]
-    entry = (refuses if refuses.value else settings["lookup_patience_seconds"]).entry
-    return entry.name if entry else "policy.default"

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.address import parse_mailbox
-from relay.message import Encrypt, KeyChange, Mixed, Rule
-from relay.policy import Entry, Kind, Pattern, Policy, entry_name, parse_pattern
+from relay.merging import Entry
+from relay.policy import Kind, Pattern, Policy, entry_name, parse_pattern
 from relay.remembered import Trust
+from relay.rule import Calendar, Encrypt, Exemption, Format, Headers, KeyChange, Mixed, Rule, Signing
 
 ALWAYS, WHEN_POSSIBLE, NEVER = Encrypt.ALWAYS, Encrypt.WHEN_POSSIBLE, Encrypt.NEVER
 Entries = dict[str, dict[str, Any]]
@@ -601,3 +602,118 @@ def test_rule_for_names_the_entry_that_defers() -> None:
     found = [rule(of, recipient).deferral for recipient in ("bob@partner.example", "eve@partner.example")]
 
     assert ["bob@partner.example", "policy.default"] == found
+
+
+MDN, DSN, LIST = frozenset({Exemption.MDN}), frozenset({Exemption.DSN}), frozenset({Exemption.LIST})
+
+
+@pytest.mark.parametrize(
+    ("default", "recipient", "expected"),
+    [
+        ({"encrypt": ALWAYS, "exempt": MDN}, {}, MDN),
+        ({"encrypt": ALWAYS, "exempt": MDN}, {"keys": ("k",)}, MDN),
+        ({"encrypt": ALWAYS, "exempt": MDN}, {"encrypt": ALWAYS}, frozenset()),
+        ({"encrypt": WHEN_POSSIBLE, "exempt": MDN}, {"encrypt": ALWAYS}, frozenset()),
+        ({"encrypt": WHEN_POSSIBLE, "exempt": MDN}, {"encrypt": ALWAYS, "exempt": DSN}, DSN),
+        ({"encrypt": ALWAYS, "exempt": MDN}, {"encrypt": WHEN_POSSIBLE}, MDN),
+        ({"encrypt": ALWAYS}, {"exempt": DSN}, DSN),
+        ({"encrypt": ALWAYS, "calendar": Calendar.CLEAR}, {"encrypt": ALWAYS}, frozenset()),
+        ({"encrypt": ALWAYS, "calendar": Calendar.CLEAR}, {}, frozenset({Exemption.CALENDAR})),
+    ],
+)
+def test_rule_for_exemption_counts_where_the_rule_that_says_always_names_it(
+    default: dict[str, Any], recipient: dict[str, Any], expected: frozenset[Exemption]
+) -> None:
+    """What a less exact entry exempts does not hold against an `always` that is more exact."""
+    found = rule(policy(default, {"a.example": recipient}), "bob@a.example")
+
+    assert expected == found.exemptions
+
+
+@pytest.mark.parametrize(
+    ("sender", "expected"),
+    [
+        ({"encrypt": ALWAYS}, frozenset()),
+        ({"encrypt": ALWAYS, "exempt": MDN | LIST}, MDN),
+        ({"exempt": LIST}, MDN | DSN),
+        ({"exempt": LIST, "override": True}, LIST),
+        ({"encrypt": WHEN_POSSIBLE}, MDN | DSN),
+        ({"encrypt": ALWAYS, "override": True}, frozenset()),
+    ],
+)
+def test_rule_for_sender_with_always_leaves_the_exemptions_that_it_names(
+    sender: dict[str, Any], expected: frozenset[Exemption]
+) -> None:
+    """The `always` of a sender stands beside that of the recipient, and each must name the exemption."""
+    of = policy({"encrypt": ALWAYS, "exempt": MDN | DSN}, senders={"hr.example": sender})
+
+    assert expected == rule(of, "bob@a.example", "eve@hr.example").exemptions
+
+
+def test_rule_for_calendar_refused_by_the_default_stays_refused_under_always() -> None:
+    """A refusal is no exemption: `always` of a more exact entry does not take it back."""
+    of = policy({"calendar": Calendar.REFUSE}, {"a.example": {"encrypt": ALWAYS}})
+
+    assert Calendar.REFUSE is rule(of, "bob@a.example").calendar
+
+
+def test_rule_for_null_sender_takes_exemptions_that_some_sender_s_always_does_not_name() -> None:
+    """Whoever hides the sender may be one whose messages are always encrypted."""
+    of = policy({"encrypt": ALWAYS, "exempt": MDN}, senders={"hr.example": {"encrypt": ALWAYS}})
+
+    assert frozenset() == of.rule_for_null_sender(parse_mailbox("bob@a.example")).exemptions
+
+
+def test_rule_for_readers_of_both_sides_are_added() -> None:
+    """A sender's own copy does not take the archive away, nor the other way round."""
+    of = policy(
+        {"also_encrypt_to": ("AAAA",)}, senders={"a.example": {"also_encrypt_to": ("sender", "AAAA")}}
+    )
+
+    assert ("AAAA", "sender") == rule(of, "x@b.example", "me@a.example").also_encrypt_to
+    assert ("AAAA",) == of.rule_for_null_sender(parse_mailbox("x@b.example")).also_encrypt_to
+
+
+def test_rule_for_reader_of_a_base_address_does_not_reach_sub_addresses() -> None:
+    """An address entry covers sub-addresses where it is stricter; another reader is not."""
+    of = policy({}, {"bob@a.example": {"also_encrypt_to": ("AAAA",)}})
+
+    assert () == rule(of, "bob+x@a.example").also_encrypt_to
+
+
+def test_signing_for_most_exact_sender_entry_counts() -> None:
+    """An address may have a key of its own, or none although its domain has one."""
+    domain, own, never = Signing("AA"), Signing("BB", autocrypt=True), Signing("")
+    of = policy(
+        {},
+        senders={
+            "a.example": {"signing": domain},
+            "boss@a.example": {"signing": own},
+            "bot@a.example": {"signing": never},
+        },
+    )
+    senders = [parse_mailbox(f"{name}@a.example") for name in ("eve", "boss", "bot")]
+
+    assert [domain, own, None] == [of.signing_for(sender) for sender in senders]
+    assert [domain, own, None] == [of.rule_for(sender, senders[0]).signing for sender in senders]
+    assert of.rule_for_null_sender(senders[0]).signing is None
+
+
+@pytest.mark.parametrize(
+    ("field", "strict", "lax"),
+    [
+        ("headers", Headers.PROTECT, Headers.KEEP),
+        ("headers", Headers.KEEP, Headers.KEEP_REPLIES),
+        ("format", Format.PGP_MIME, Format.INLINE),
+        ("calendar", Calendar.REFUSE, Calendar.ENCRYPT),
+        ("calendar", Calendar.ENCRYPT, Calendar.CLEAR),
+        ("allow_lower", False, True),
+    ],
+)
+def test_rule_for_sender_raises_the_shape_of_a_copy_and_never_lowers_it(
+    field: str, strict: object, lax: object
+) -> None:
+    """Without `override` the stricter of both sides is in force."""
+    for recipient, sender in ((strict, lax), (lax, strict)):
+        of = policy({field: recipient}, senders={"a.example": {field: sender}})
+        assert strict == getattr(rule(of, "x@b.example", "me@a.example"), field)
