@@ -6,6 +6,7 @@ that they carry the same Message-ID and Date, inside and outside.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from relay.mime.headers import Field, Message
@@ -24,8 +25,11 @@ _NEVER_LEAVE = frozenset(
 )
 _LOCAL_PREFIX = "x-mozilla-"
 """Status, draft and source-folder fields of Thunderbird."""
-_BROKEN_BY_ENCRYPTION = "dkim-signature"
-"""Its body hash no longer fits and, with `z=`, it repeats the header in clear (RFC 6376 §3.5)."""
+_FORGED = "hp-outer"
+"""Only whoever encrypts may say what the header outside looked like (RFC 9788 §2.2)."""
+_BROKEN_BY_ENCRYPTION = re.compile(r"(?:.*-)?dkim-signature|domainkey-signature|arc-.*")
+"""Its body hash no longer fits; worse, it lets anybody try out what the text may be, and `z=` repeats the
+header in clear (RFC 6376 §3.5)."""
 
 
 def complete(message: Message, *, message_id: str, date: str) -> Message:
@@ -47,12 +51,14 @@ def strip(message: Message, *, sealed: bool) -> Message:
     """The message without the fields that may not leave.
 
     Args:
-        sealed: whether the relay encrypts this copy; then DKIM-Signature goes too, inside and outside.
+        sealed: whether the relay encrypts this copy; then signatures of servers go too, inside and outside.
     """
     return replace(message, fields=tuple(f for f in message.fields if not _goes(f.name, sealed=sealed)))
 
 
 def _goes(name: str, *, sealed: bool) -> bool:
     return (
-        name in _NEVER_LEAVE or name.startswith(_LOCAL_PREFIX) or (sealed and name == _BROKEN_BY_ENCRYPTION)
+        name in _NEVER_LEAVE
+        or name.startswith(_LOCAL_PREFIX)
+        or (sealed and (name == _FORGED or bool(_BROKEN_BY_ENCRYPTION.fullmatch(name))))
     )

@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from enum import Enum
 
-from relay.message import Admission, Rule
+from relay.message import Address, Admission
 from relay.mime.packets import EncryptedMessage
 
 
@@ -26,13 +26,15 @@ def plan(admissions: tuple[Admission, ...], named: frozenset[str]) -> tuple[tupl
         key = admission.recipient.key
         # Two spellings of one mailbox are one person, who learns nothing from a shared copy.
         who = "named" if key in named else ("alone", key)
-        groups.setdefault((who, _shape(admission.rule)), []).append(admission)
+        groups.setdefault((who, *_shape(admission)), []).append(admission)
     return tuple(tuple(group) for group in groups.values())
 
 
-def _shape(rule: Rule) -> tuple[Hashable, ...]:
-    """The settings of a rule that change what a copy looks like: different ones cannot share it."""
-    return ()
+def _shape(admission: Admission) -> tuple[Hashable, ...]:
+    """What makes a copy look different, or readable for others: who differs in it cannot share one."""
+    rule, also = admission.rule, admission.also
+    readers = frozenset(verdict.certificate.fingerprint for verdict in also)
+    return rule.headers, rule.format, rule.signing, readers
 
 
 class Treatment(Enum):
@@ -41,6 +43,7 @@ class Treatment(Enum):
     SEAL = "encrypted by the relay"
     KEEP = "encrypted by the client"
     RELEASE = "in clear"
+    EXEMPT = "in clear, as the machines that read it need it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,11 @@ class Share:
     treatment: Treatment
     admissions: tuple[Admission, ...]
     encrypted: EncryptedMessage | None = None
+
+    @property
+    def recipients(self) -> tuple[Address, ...]:
+        """Who gets it."""
+        return tuple(admission.recipient for admission in self.admissions)
 
 
 def owed(shares: list[Share], delivered: frozenset[str]) -> list[Share]:

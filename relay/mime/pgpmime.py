@@ -1,17 +1,21 @@
 """Builds PGP/MIME (RFC 3156 §4) and clear copies around the sender's bytes; what was sent is never rewritten.
 
-What is encrypted is the body behind its own Content-* fields; all other fields stay outside as they were.
+What is encrypted is the body behind its own Content-* fields, with the header in front where that is
+protected (`protection`).
 """
 
 from __future__ import annotations
 
 import codecs
 import secrets
+from dataclasses import dataclass
 
 from relay.message import Address, Released
+from relay.mime import protection
 from relay.mime.checks import check_clear, needs_smtputf8
 from relay.mime.complete import strip
 from relay.mime.headers import Message, serialise
+from relay.rule import Headers
 
 _CHUNK_BYTES = 1 << 20
 _PART_ONE = (
@@ -30,25 +34,49 @@ _PART_TWO = (
 and clients stumble over it here."""
 
 
-def payload(message: Message) -> bytes:
-    """The MIME entity to encrypt: the Content-* fields as they are, an empty line, the body as it is.
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is encrypted, and what stands outside of it."""
 
-    A message without Content-Type gets one inside, because clients take decrypted data that does not begin
-    with it for something other than a MIME entity.
+    payload: bytes
+    outside: tuple[bytes, ...]
+    """Raw header fields, in order."""
+    is_protected: bool
+    """Whether the Subject is inside."""
+
+
+def plan(message: Message, headers: Headers) -> Plan:
+    """Divides a message, completed and stripped, into the inside and the outside of its encrypted copy."""
+    inside = entity(message)
+    if not protection.is_hidden(headers, message):
+        outside = tuple(field.raw for field in message.fields if not field.is_structural)
+        return Plan(b"".join(inside), outside, is_protected=False)
+    if not protection.protects_itself(message):
+        inside = protection.root(message, inside, new_boundary())
+    return Plan(b"".join(inside), protection.outside(message), is_protected=True)
+
+
+def entity(message: Message) -> list[bytes]:
+    """The MIME entity of the body: the Content-* fields as they are, an empty line, the body as it is.
+
+    In pieces, because a large one should not be copied more often than needed. A message without Content-Type
+    gets one inside, because clients take decrypted data that does not begin with it for something other than
+    a MIME entity.
     """
     fields = [field for field in message.fields if field.is_structural and field.name != "mime-version"]
-    return b"".join([_missing_type(message), serialise(fields), b"\r\n", message.body])
+    return [_missing_type(message), serialise(fields), b"\r\n", message.body]
 
 
-def wrap(message: Message, armored: bytes, *, boundary: str, received: bytes) -> tuple[bytes, bytes]:
+def wrap(
+    outside: tuple[bytes, ...], armored: bytes, *, boundary: str, received: bytes
+) -> tuple[bytes, bytes]:
     """The encrypted copy: outer header section (without the empty line) and body.
 
     Args:
-        message: completed and stripped, as it was given to `payload`.
+        outside: raw fields, as `plan` found them.
         armored: the encrypted payload; LF line ends become CRLF.
         received: the relay's own trace field, ended by CRLF.
     """
-    outside = [field.raw for field in message.fields if not field.is_structural]
     kind = (
         "MIME-Version: 1.0\r\n"
         'Content-Type: multipart/encrypted; protocol="application/pgp-encrypted";\r\n'

@@ -17,13 +17,14 @@ from relay.message import Address, Sealed
 from relay.mime import headers, packets
 from relay.mime.headers import Message
 from relay.mime.packets import EncryptedMessage
+from relay.rule import Format
 
 _MIME_VERSION = b"MIME-Version: 1.0\r\n"
 _CONTENT_TYPE = re.compile(
     rb'Content-Type: multipart/encrypted; protocol="application/pgp-encrypted";\r\n'
     rb'\tboundary="(=_[0-9a-f]{38})"\r\n'
 )
-_BEFORE_ARMOR = (
+_BEFORE_PART = (
     b"--%(boundary)b\r\n"
     b"Content-Type: application/pgp-encrypted\r\n"
     b"Content-Description: PGP/MIME version identification\r\n"
@@ -35,13 +36,20 @@ _BEFORE_ARMOR = (
     b"Content-Description: OpenPGP encrypted message\r\n"
     b'Content-Disposition: inline; filename="encrypted.asc"\r\n'
     b"\r\n"
-    b"-----BEGIN PGP MESSAGE-----\r\n"
-    b"\r\n"
 )
-_BEHIND_ARMOR = b"-----END PGP MESSAGE-----\r\n\r\n--%(boundary)b--\r\n"
+_BEFORE_ARMOR = b"-----BEGIN PGP MESSAGE-----\r\n\r\n"
+_BEHIND_ARMOR = b"-----END PGP MESSAGE-----\r\n"
+_BEHIND_PART = b"\r\n--%(boundary)b--\r\n"
+_INLINE_TYPE = re.compile(rb'Content-Type: text/plain; charset="[A-Za-z0-9][A-Za-z0-9._:+()-]{0,59}"\r\n')
+_SEVEN_BIT = b"Content-Transfer-Encoding: 7bit\r\n"
 _NEVER_OUTSIDE = re.compile(
-    r"content-.*|mime-version|bcc|resent-bcc|return-path|autocrypt-draft-state|dkim-signature|fcc|x-mozilla-.*"
+    r"content-.*|mime-version|bcc|resent-bcc|return-path|autocrypt-draft-state|fcc|x-mozilla-.*"
+    r"|arc-.*|(.*-)?dkim-signature|domainkey-signature|hp-outer"
 )
+_INSIDE_ALONE = re.compile(r"comments|keywords|thread-topic|user-agent|x-mailer|x-originating-ip")
+"""Fields that do not stay outside where the header is protected."""
+_ALWAYS_OUTSIDE = re.compile(r"from|to|cc|date|message-id|reply-to|references|in-reply-to|list-.*|autocrypt")
+_OBSCURED_SUBJECT = b"Subject: [...]\r\n"
 _MAX_LINE_CHARS = 76
 _LINES_PER_PIECE = 1 << 14
 _VERSION_ROWS = frozenset({(1, 3), (2, 6)})
@@ -60,6 +68,9 @@ def seal(
     recipients: tuple[Address, ...],
     received: bytes,
     smtputf8: bool,
+    is_protected: bool,
+    format: Format = Format.PGP_MIME,
+    allows_v2: bool = False,
 ) -> Sealed:
     """The copy as something that may leave.
 
@@ -69,16 +80,24 @@ def seal(
         expected_ids: `Subkey.key_id` of every key to encrypt to; one for each PKESK packet.
         received: the relay's own trace field.
         smtputf8: whether the client asked for SMTPUTF8; kept only if the outer header needs it (RFC 6531).
+        is_protected: whether the Subject is inside and must not be seen here.
+        format: which template it should follow.
+        allows_v2: whether every owner of a key can read version 2 of encrypted data (RFC 9580 §13.7).
 
     Raises:
         EncryptionFailed: anything is not as it should be; the detail says what, without content.
     """
-    boundary = _boundary(header, message, received)
-    before, behind = (template % {b"boundary": boundary} for template in (_BEFORE_ARMOR, _BEHIND_ARMOR))
-    _need(body.startswith(before) and body.endswith(behind), "the body is not the two parts of the template")
+    outer = [field.raw for field in _parsed(header)]
+    _need(len(outer) > 2, "fields are missing")
+    _need([field.name for field in _parsed(received)] == ["received"], "the trace field is not one Received")
+    before, behind, own = _inline(outer) if format is Format.INLINE else _pgp_mime(outer)
+    _need(outer[0] == received, "the header does not begin with the trace field")
+    _check_fields(outer[1:-own], message, is_protected=is_protected)
+    _need(body.startswith(before) and body.endswith(behind), "the body is not the template")
     end = len(body) - len(behind)
     checksum = _CHECKSUM.match(body, max(len(before), end - _CHECKSUM_OCTETS), end)
     found = _encrypted(_dearmored(body, len(before), checksum.start() if checksum else end))
+    _need(allows_v2 or found.seipd_version == 1, "v2 data, which not every recipient can read")
     _need(not checksum or found.seipd_version == 1, "a checksum behind v2 data (RFC 9580 §6.1)")
     _need(found.passwords == 0, "a password can open it")
     intended = [packets.v3_pkesk_id(one) if found.seipd_version == 1 else one for one in expected_ids]
@@ -104,16 +123,38 @@ def _need(condition: bool, otherwise: str) -> None:
         raise EncryptionFailed(f"self-check: {otherwise}")
 
 
-def _boundary(header: bytes, message: Message, received: bytes) -> bytes:
-    """The boundary, if the header is ours: Received, the fields of the message in order, two fixed fields."""
-    outer = [field.raw for field in _parsed(header)]
-    _need([field.name for field in _parsed(received)] == ["received"], "the trace field is not one Received")
-    kept = [field.raw for field in message.fields if not _NEVER_OUTSIDE.fullmatch(field.name)]
-    _need(outer[:-1] == [received, *kept, _MIME_VERSION], "the header has other fields than it should")
+def _pgp_mime(outer: list[bytes]) -> tuple[bytes, bytes, int]:
+    """What stands before and behind the armour, and how many fields at the end of the header are ours."""
     kind = _CONTENT_TYPE.fullmatch(outer[-1])
-    if not kind:
+    if not kind or outer[-2:-1] != [_MIME_VERSION]:
         raise EncryptionFailed("self-check: the Content-Type is not the template")
-    return kind[1]
+    before, behind = (template % {b"boundary": kind[1]} for template in (_BEFORE_PART, _BEHIND_PART))
+    return before + _BEFORE_ARMOR, _BEHIND_ARMOR + behind, 2
+
+
+def _inline(outer: list[bytes]) -> tuple[bytes, bytes, int]:
+    """The same of a message that is nothing but an armoured block."""
+    fixed = len(outer) > 3 and (outer[-3], outer[-1]) == (_MIME_VERSION, _SEVEN_BIT)
+    if not fixed or not _INLINE_TYPE.fullmatch(outer[-2]):
+        raise EncryptionFailed("self-check: the fields of the body are not the template")
+    return _BEFORE_ARMOR, _BEHIND_ARMOR, 3
+
+
+def _check_fields(outer: list[bytes], message: Message, *, is_protected: bool) -> None:
+    """Every field outside is one of the message, in its order; what has to be hidden is."""
+    left = outer[::-1]
+    for field in message.fields:
+        if _NEVER_OUTSIDE.fullmatch(field.name):
+            continue
+        hides = is_protected and field.name == "subject"
+        expected = _OBSCURED_SUBJECT if hides else field.raw
+        if left and left[-1] == expected and not (is_protected and _INSIDE_ALONE.fullmatch(field.name)):
+            left.pop()
+        else:
+            _need(
+                is_protected and not hides and not _ALWAYS_OUTSIDE.fullmatch(field.name), "a field is missing"
+            )
+    _need(not left, "the header has other fields than it should")
 
 
 def _parsed(section: bytes) -> tuple[headers.Field, ...]:

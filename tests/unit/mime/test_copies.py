@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
 from relay.address import parse_mailbox
-from relay.message import Admission, Rule
+from relay.message import Admission, Certificate, Verdict
 from relay.mime.copies import Share, Treatment, owed, plan
+from relay.rule import Format, Headers, Rule, Signing
 
 
 def _admissions(*addresses: str) -> tuple[Admission, ...]:
@@ -33,6 +39,25 @@ def test_plan_each_bcc_recipient_gets_a_copy_alone() -> None:
 def test_plan_two_spellings_of_one_mailbox_share_a_copy() -> None:
     """The same mailbox twice is one recipient of one copy."""
     assert [["B@x.example", "b@X.example"]] == _planned(["B@x.example", "b@X.example"], set())
+
+
+@pytest.mark.parametrize(
+    ("fields", "also"),
+    [
+        ({"headers": Headers.KEEP}, ()),
+        ({"format": Format.INLINE}, ()),
+        ({"signing": Signing("AA")}, ()),
+        ({}, (Verdict(Certificate(b"", "AA", (), ""), False, ""),)),
+    ],
+)
+def test_plan_who_differs_in_the_shape_of_the_copy_does_not_share_it(
+    fields: dict[str, Any], also: tuple[Verdict, ...]
+) -> None:
+    """Settings that change what a copy looks like, or who can read it, keep recipients apart."""
+    first, second = _admissions("a@x.example", "b@x.example")
+    second = replace(second, rule=replace(second.rule, **fields), also=also)
+
+    assert ((first,), (second,)) == plan((first, second), frozenset({"a@x.example", "b@x.example"}))
 
 
 def test_plan_compares_addresses_not_text() -> None:

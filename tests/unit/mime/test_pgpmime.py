@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import email
 import email.policy
-import os
-from pathlib import Path
 
 import pysequoia
 import pytest
@@ -14,12 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.errors import MessageRefused
-from relay.mime import packets
-from relay.mime.checks import examine
-from relay.mime.complete import strip
 from relay.mime.headers import Message, parse
-from relay.mime.pgpmime import new_boundary, payload, release, wrap
-from relay.mime.selfcheck import seal
+from relay.mime.pgpmime import entity, new_boundary, plan, release, wrap
+from relay.rule import Headers
 from tests.mail import BOUNDARY, RECEIVED, armor, crlf, encrypted
 
 _MESSAGE = crlf(
@@ -85,18 +79,28 @@ def _decrypt(header: bytes, body: bytes, key: pysequoia.Tsk) -> bytes:
 
 
 def _protected(message: Message, key: pysequoia.Tsk) -> bytes:
-    header, body = wrap(message, _encrypt(payload(message), key), boundary=BOUNDARY, received=RECEIVED)
+    header, body = wrap(
+        _outside(message), _encrypt(payload(message), key), boundary=BOUNDARY, received=RECEIVED
+    )
     return _decrypt(header, body, key)
 
 
-def test_payload_is_content_fields_and_body_verbatim() -> None:
+def payload(message: Message) -> bytes:
+    return b"".join(entity(message))
+
+
+def _outside(message: Message) -> tuple[bytes, ...]:
+    return plan(message, Headers.KEEP).outside
+
+
+def test_entity_is_content_fields_and_body_verbatim() -> None:
     """Every Content-* field and the body go inside as they are; nothing else does (P-05)."""
     assert _INNER == payload(parse(_MESSAGE))
 
 
 def test_wrap_header_has_trace_copied_fields_and_template() -> None:
     """Received comes first, other fields stay raw and in order, none of the content's stays (P-01, T-01)."""
-    header, _ = wrap(parse(_MESSAGE), armor(encrypted()), boundary=BOUNDARY, received=RECEIVED)
+    header, _ = wrap(_outside(parse(_MESSAGE)), armor(encrypted()), boundary=BOUNDARY, received=RECEIVED)
 
     assert _OUTER == header
 
@@ -125,13 +129,13 @@ def test_wrap_body_is_two_fixed_parts() -> None:
     )
 
     for given_armor in (armored, armor(encrypted())):
-        _, body = wrap(parse(_MESSAGE), given_armor, boundary=BOUNDARY, received=RECEIVED)
+        _, body = wrap(_outside(parse(_MESSAGE)), given_armor, boundary=BOUNDARY, received=RECEIVED)
         assert expected == body
 
 
 def test_wrap_other_parser_sees_two_parts_with_their_types() -> None:
     """A parser that is not ours reads the structure of RFC 3156 §4, 7-bit, without odd lines (P-10, M-20)."""
-    header, body = wrap(parse(_MESSAGE), armor(encrypted()), boundary=BOUNDARY, received=RECEIVED)
+    header, body = wrap(_outside(parse(_MESSAGE)), armor(encrypted()), boundary=BOUNDARY, received=RECEIVED)
     parsed = email.message_from_bytes(header + b"\r\n" + body, policy=email.policy.default)
 
     assert ("multipart/encrypted", "application/pgp-encrypted") == (
@@ -150,7 +154,7 @@ def test_wrap_other_parser_sees_two_parts_with_their_types() -> None:
 def test_wrap_large_armor_keeps_all_lines() -> None:
     """Line ends are converted the same way in armour that is longer than one piece."""
     armored = b"a" * 63 + b"\n" * 3 + (b"b" * 64 + b"\n") * 40_000
-    _, body = wrap(parse(_MESSAGE), armored, boundary=BOUNDARY, received=RECEIVED)
+    _, body = wrap(_outside(parse(_MESSAGE)), armored, boundary=BOUNDARY, received=RECEIVED)
 
     assert armored.replace(b"\n", b"\r\n") in body
 
@@ -211,12 +215,12 @@ def test_wrap_any_body_survives(body: bytes, ending: bytes, key: pysequoia.Tsk) 
         (b"\r\nx", b"Content-Type: text/plain; charset=us-ascii\r\n\r\nx"),
     ],
 )  # fmt: skip
-def test_payload_without_content_type_says_what_it_implies(content: bytes, expected: bytes) -> None:
+def test_entity_without_content_type_says_what_it_implies(content: bytes, expected: bytes) -> None:
     """A message without Content-Type is shown as text, and its octets survive whatever their charset."""
     assert expected == payload(parse(content))
 
 
-def test_payload_utf8_across_a_piece_border_is_recognised() -> None:
+def test_entity_utf8_across_a_piece_border_is_recognised() -> None:
     """A character that lies across two pieces does not make the text something else."""
     body = b"x" * ((1 << 20) - 1) + "ä".encode()
 
@@ -251,39 +255,27 @@ def test_new_boundary_is_random_and_valid() -> None:
     assert {(40, "=_")} == {(len(boundary), boundary[:2]) for boundary in made}
 
 
-def _corpus() -> list[Path]:
-    folder = os.environ.get("RELAY_TEST_CORPUS")
-    found = Path(folder).rglob("*") if folder else ()
-    return sorted(path for path in found if path.suffix in {".msg", ".eml"})
+def test_plan_headers_protected_puts_a_root_around_the_entity() -> None:
+    """The submitted entity is the only part of the payload, byte for byte (H-13)."""
+    found = plan(parse(_MESSAGE), Headers.PROTECT)
+    head, _, rest = found.payload.partition(b"\r\n\r\n")
+    line = rest.split(b"\r\n", 1)[0]
+
+    assert head.startswith(b"Content-Type: multipart/mixed; boundary=")
+    assert line + b"\r\n" + _INNER + b"\r\n" + line + b"--\r\n" == rest
+    assert found.is_protected
 
 
-def test_wrap_corpus_message_refused_or_byte_exact(key: pysequoia.Tsk) -> None:
-    """Messages that trouble other parsers are either refused or arrive byte for byte.
+def test_plan_headers_kept_encrypts_the_entity_alone() -> None:
+    """Under `headers: keep` every other field stays outside as it was."""
+    found = plan(parse(_MESSAGE), Headers.KEEP)
 
-    The corpus is not part of this repository; `RELAY_TEST_CORPUS` names a folder of .msg and .eml files.
-    """
-    names = packets.certificates(bytes(key.extract_certificate()), "test")[0]
-    [subkey] = [p for p in packets.walk(names.data) if p.tag == packets.PUBLIC_SUBKEY and p.head[5] == 18]
-    expected_ids = (packets.pkesk_id(packets.fingerprint(subkey)),)
-    for path in _corpus():
-        raw = path.read_bytes().replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
-        try:
-            message = parse(raw)
-        except MessageRefused:
-            continue
-        assert raw == message.content, path.name
-        with contextlib.suppress(MessageRefused):
-            examine(message)
-        message = strip(message, sealed=True)
-        armored = _encrypt(payload(message), key)
-        header, body = wrap(message, armored, boundary=BOUNDARY, received=RECEIVED)
-        seal(
-            header,
-            body,
-            message=message,
-            expected_ids=expected_ids,
-            recipients=(),
-            received=RECEIVED,
-            smtputf8=False,
-        )
-        assert _decrypt(header, body, key).endswith(b"\r\n" + message.body), path.name
+    assert (_INNER, False) == (found.payload, found.is_protected)
+    assert b"Subject: Lunch\r\n" in found.outside
+
+
+def test_plan_two_copies_have_different_boundaries() -> None:
+    """Nothing links two copies of a message, and no boundary can be foreseen (P-09)."""
+    first, second = (plan(parse(_MESSAGE), Headers.PROTECT).payload for _ in range(2))
+
+    assert first != second

@@ -12,11 +12,12 @@ import pytest
 from relay.address import parse_mailbox
 from relay.errors import EncryptionFailed
 from relay.message import Sealed
-from relay.mime import packets
+from relay.mime import inline, packets
 from relay.mime.armor import blocks
 from relay.mime.headers import parse
-from relay.mime.pgpmime import new_boundary, payload, wrap
+from relay.mime.pgpmime import new_boundary, plan, wrap
 from relay.mime.selfcheck import seal
+from relay.rule import Format, Headers
 from tests.mail import (
     BOUNDARY,
     KEY_ID,
@@ -37,7 +38,9 @@ _MESSAGE = parse(
         """\
         From: Alice <alice@a.example>
         To: bob@b.example
+        Keywords: merger
         Subject:  Lunch
+        User-Agent: Mail 1.0
         MIME-Version: 1.0
         Content-Type: application/vnd.ms-excel; name="payroll.xlsx"
 
@@ -49,7 +52,8 @@ _BOB = (parse_mailbox("bob@b.example"),)
 _FINGERPRINT6 = "AB" * 32
 _LITERAL = packet(11, b"b\x00\x00\x00\x00\x00secret")
 _ARMOR = armor(encrypted())
-_HEADER, _BODY = wrap(_MESSAGE, _ARMOR, boundary=BOUNDARY, received=RECEIVED)
+_PAYLOAD, _OUTSIDE = plan(_MESSAGE, Headers.PROTECT).payload, plan(_MESSAGE, Headers.PROTECT).outside
+_HEADER, _BODY = wrap(_OUTSIDE, _ARMOR, boundary=BOUNDARY, received=RECEIVED)
 
 
 _V4, _V6 = (
@@ -64,6 +68,8 @@ def _seal(
     expected_ids: frozenset[str] | tuple[str, ...] = (KEY_ID,),
     received: bytes = RECEIVED,
     smtputf8: bool = False,
+    *,
+    allows_v2: bool = True,
 ) -> Sealed:
     return seal(
         header,
@@ -73,11 +79,13 @@ def _seal(
         recipients=_BOB,
         received=received,
         smtputf8=smtputf8,
+        is_protected=True,
+        allows_v2=allows_v2,
     )
 
 
 def _with_armor(armored: bytes) -> bytes:
-    return wrap(_MESSAGE, armored, boundary=BOUNDARY, received=RECEIVED)[1]
+    return wrap(_OUTSIDE, armored, boundary=BOUNDARY, received=RECEIVED)[1]
 
 
 def test_seal_good_copy_becomes_sealed() -> None:
@@ -89,19 +97,24 @@ def test_seal_good_copy_becomes_sealed() -> None:
 @pytest.mark.parametrize("cert", [_V4, _V6], ids=["v4", "v6"])
 def test_seal_real_ciphertext_of_any_length_passes(cert: pysequoia.Cert, size: int) -> None:
     """The last line of the armour may have any length; both packet versions pass (P-19)."""
-    armored = pysequoia.encrypt(payload(_MESSAGE) + bytes(size), recipients=[cert])
+    armored = pysequoia.encrypt(_PAYLOAD + bytes(size), recipients=[cert])
     [block] = blocks(armored)
     expected = packets.encrypted_message(block.data).pkesk_ids
-    header, body = wrap(_MESSAGE, armored, boundary=(boundary := new_boundary()), received=RECEIVED)
+    header, body = wrap(_OUTSIDE, armored, boundary=(boundary := new_boundary()), received=RECEIVED)
 
     assert expected == _seal(header, body, expected_ids=expected).key_ids
     assert boundary.encode() in body
 
 
-_FIELD = b"Subject:  Lunch\r\n"
+_FIELD = b"Subject: [...]\r\n"
 _HEADERS = {
-    "Subject changed": _HEADER.replace(_FIELD, b"Subject:  Dinner\r\n"),
-    "Subject reformatted": _HEADER.replace(_FIELD, b"Subject: Lunch\r\n"),
+    "Subject readable": _HEADER.replace(_FIELD, b"Subject:  Lunch\r\n"),
+    "Subject other": _HEADER.replace(_FIELD, b"Subject: ...\r\n"),
+    "Subject in other words": _HEADER.replace(_FIELD, b"Subject: [encrypted]\r\n"),
+    "From lost": _HEADER.replace(b"From: Alice <alice@a.example>\r\n", b""),
+    "From changed": _HEADER.replace(b"alice@a.example", b"relay@a.example"),
+    "Keywords left": _HEADER.replace(_FIELD, _FIELD + b"Keywords: merger\r\n"),
+    "User-Agent left": _HEADER.replace(_FIELD, _FIELD + b"User-Agent: Mail 1.0\r\n"),
     "Subject lost": _HEADER.replace(_FIELD, b""),
     "Subject twice": _HEADER.replace(_FIELD, _FIELD * 2),
     "order changed": _HEADER.replace(_FIELD, b"").replace(b"From:", _FIELD + b"From:"),
@@ -123,7 +136,7 @@ _HEADERS = {
     "two Received": RECEIVED + _HEADER,
     "empty line": _HEADER + b"\r\n",
     "body in the header": _HEADER + b"\r\nsecret\r\n",
-    "bare LF": _HEADER.replace(_FIELD, b"Subject:  Lunch\n"),
+    "bare LF": _HEADER.replace(_FIELD, b"Subject: [...]\n"),
     "no final line end": _HEADER[:-2],
     "nothing": b"",
 }
@@ -143,7 +156,7 @@ def test_seal_wrong_header_is_caught(header: bytes) -> None:
 def test_seal_field_that_was_not_stripped_is_caught(name: str) -> None:
     """A caller that forgets to strip the message does not get it out either (B-03, M-17)."""
     message = parse(f"From: a@b.example\r\n{name}: eve@e.example\r\n\r\nx".encode())
-    header, body = wrap(message, _ARMOR, boundary=BOUNDARY, received=RECEIVED)
+    header, body = wrap(plan(message, Headers.PROTECT).outside, _ARMOR, boundary=BOUNDARY, received=RECEIVED)
     with pytest.raises(EncryptionFailed):
         seal(
             header,
@@ -153,6 +166,7 @@ def test_seal_field_that_was_not_stripped_is_caught(name: str) -> None:
             recipients=_BOB,
             received=RECEIVED,
             smtputf8=False,
+            is_protected=True,
         )
 
 
@@ -161,7 +175,7 @@ def test_seal_field_that_was_not_stripped_is_caught(name: str) -> None:
 )
 def test_seal_wrong_trace_field_is_caught(received: bytes) -> None:
     """What is given as the trace field is exactly one Received field."""
-    header, body = wrap(_MESSAGE, _ARMOR, boundary=BOUNDARY, received=received)
+    header, body = wrap(_OUTSIDE, _ARMOR, boundary=BOUNDARY, received=received)
     with pytest.raises(EncryptionFailed):
         _seal(header, body, received=received)
 
@@ -182,7 +196,7 @@ _DELIMITER = f"\r\n--{BOUNDARY}\r\n".encode()
 _END = b"-----END PGP MESSAGE-----\r\n"
 _BASE64 = base64.b64encode(b"secret words that stay readable to everybody..")
 _BODIES = {
-    "plaintext": payload(_MESSAGE),
+    "plaintext": _PAYLOAD,
     "nothing": b"",
     "preamble": b"secret\r\n" + _BODY,
     "epilogue": _BODY + b"secret\r\n",
@@ -293,6 +307,36 @@ def test_seal_missing_key_or_mixed_versions_is_caught(data: bytes, expected: tup
         _seal(body=_with_armor(armor(data)), expected_ids=expected)
 
 
+@pytest.mark.parametrize("allows_v2", [True, False])
+def test_seal_version_2_passes_only_where_everybody_reads_it(allows_v2: bool) -> None:
+    """P-17: an engine that takes silence for consent is caught; version 1 is always good."""
+    v1, v2 = (_with_armor(armor(data)) for data in (encrypted(), pkesk6(_FINGERPRINT6) + seipd(version=2)))
+
+    assert (KEY_ID,) == _seal(body=v1, allows_v2=allows_v2).key_ids
+    if allows_v2:
+        assert (_FINGERPRINT6,) == _seal(body=v2, expected_ids=(_FINGERPRINT6,)).key_ids
+        return
+    with pytest.raises(EncryptionFailed, match="v2 data"):
+        _seal(body=v2, expected_ids=(_FINGERPRINT6,), allows_v2=False)
+
+
+def test_seal_version_2_is_not_allowed_by_default() -> None:
+    """Who forgets to say it gets a refusal, not a message that some cannot read."""
+    body = _with_armor(armor(pkesk6(_FINGERPRINT6) + seipd(version=2)))
+
+    with pytest.raises(EncryptionFailed, match="v2 data"):
+        seal(
+            _HEADER,
+            body,
+            message=_MESSAGE,
+            expected_ids=(_FINGERPRINT6,),
+            recipients=_BOB,
+            received=RECEIVED,
+            smtputf8=False,
+            is_protected=True,
+        )
+
+
 def test_seal_checksum_is_taken_behind_v1_data_only() -> None:
     """A CRC24 helps old readers of v1 data and must not stand behind v2 data (P-13)."""
     v1, v2 = (
@@ -350,14 +394,12 @@ def test_seal_detail_has_no_content() -> None:
 
 
 @pytest.mark.parametrize(
-    ("subject", "asked", "expected"), [("ü", True, True), ("u", True, False), ("ü", False, False)]
+    ("note", "asked", "expected"), [("ü", True, True), ("u", True, False), ("ü", False, False)]
 )
-def test_seal_smtputf8_is_kept_only_where_the_header_needs_it(
-    subject: str, asked: bool, expected: bool
-) -> None:
+def test_seal_smtputf8_is_kept_only_where_the_header_needs_it(note: str, asked: bool, expected: bool) -> None:
     """SMTPUTF8 is dropped when what is left outside is ASCII (C-14)."""
-    message = parse(f"Subject: {subject}\r\n\r\nx".encode())
-    header, body = wrap(message, _ARMOR, boundary=BOUNDARY, received=RECEIVED)
+    message = parse(f"Subject: Lünch\r\nX-Note: {note}\r\n\r\nx".encode())
+    header, body = wrap(plan(message, Headers.PROTECT).outside, _ARMOR, boundary=BOUNDARY, received=RECEIVED)
     sealed = seal(
         header,
         body,
@@ -366,6 +408,7 @@ def test_seal_smtputf8_is_kept_only_where_the_header_needs_it(
         recipients=_BOB,
         received=RECEIVED,
         smtputf8=asked,
+        is_protected=True,
     )
 
     assert expected == sealed.smtputf8
@@ -376,7 +419,7 @@ def test_seal_large_copy_lets_other_threads_run() -> None:
     armored = pysequoia.encrypt(bytes(30_000_000), recipients=[_V4])
     [block] = blocks(armored)
     expected = packets.encrypted_message(block.data).pkesk_ids
-    header, body = wrap(_MESSAGE, armored, boundary=BOUNDARY, received=RECEIVED)
+    header, body = wrap(_OUTSIDE, armored, boundary=BOUNDARY, received=RECEIVED)
     thread = threading.Thread(target=_seal, args=(header, body, expected))
     thread.start()
     longest = 0.0
@@ -387,3 +430,58 @@ def test_seal_large_copy_lets_other_threads_run() -> None:
     thread.join()
 
     assert longest < 0.2  # measured: 0.02; a loaded machine must not make this test fail
+
+
+def test_seal_kept_header_is_the_message_s_own() -> None:
+    """Under `headers: keep` every field stays, and not one may be lost or obscured."""
+    kept = plan(_MESSAGE, Headers.KEEP)
+    header, body = wrap(kept.outside, _ARMOR, boundary=BOUNDARY, received=RECEIVED)
+    arguments = {"message": _MESSAGE, "expected_ids": (KEY_ID,), "recipients": _BOB, "received": RECEIVED}
+
+    assert header == seal(header, body, **arguments, smtputf8=False, is_protected=False).header
+    for other in (_HEADER, header.replace(b"Keywords: merger\r\n", b"")):
+        with pytest.raises(EncryptionFailed):
+            seal(other, body, **arguments, smtputf8=False, is_protected=False)
+    with pytest.raises(EncryptionFailed):
+        seal(header, body, **arguments, smtputf8=False, is_protected=True)
+
+
+_TEXT = parse(b"From: alice@a.example\r\nSubject: Lunch\r\n\r\nsecret\r\n")
+_INLINE_HEADER, _INLINE_BODY = inline.wrap(_TEXT, _ARMOR, received=RECEIVED)
+
+
+def _seal_inline(header: bytes, body: bytes) -> Sealed:
+    return seal(
+        header,
+        body,
+        message=_TEXT,
+        expected_ids=(KEY_ID,),
+        recipients=_BOB,
+        received=RECEIVED,
+        smtputf8=False,
+        is_protected=False,
+        format=Format.INLINE,
+    )
+
+
+def test_seal_inline_copy_is_one_armoured_block() -> None:
+    """The inline form passes as it is made."""
+    assert _INLINE_BODY == _seal_inline(_INLINE_HEADER, _INLINE_BODY).body
+
+
+@pytest.mark.parametrize(
+    ("header", "body"),
+    [
+        (_INLINE_HEADER, b"secret\r\n" + _INLINE_BODY),
+        (_INLINE_HEADER, _INLINE_BODY + b"secret\r\n"),
+        (_INLINE_HEADER, b"secret\r\n"),
+        (_INLINE_HEADER, _BODY),
+        (_INLINE_HEADER.replace(b"us-ascii", b"us-ascii; name=secret"), _INLINE_BODY),
+        (_INLINE_HEADER.replace(b"text/plain", b"text/html"), _INLINE_BODY),
+        (_INLINE_HEADER + b"Content-Disposition: inline; filename=secret\r\n", _INLINE_BODY),
+    ],
+)
+def test_seal_inline_copy_with_anything_else_is_caught(header: bytes, body: bytes) -> None:
+    """Not a word stands around the block, and no field but the template's describes it."""
+    with pytest.raises(EncryptionFailed):
+        _seal_inline(header, body)
