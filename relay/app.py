@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from relay import signers
 from relay.budget import Budget
 from relay.build import (
     ClosingEngine,
@@ -35,6 +36,7 @@ from relay.journal import LogJournal, start_logging
 from relay.lookup import KeyFinder
 from relay.nexthop.hop import SmtpNextHop
 from relay.openpgp.engine import EngineUnavailable
+from relay.openpgp.signing.registry import SecretKeys
 from relay.outcomes import Outcomes
 from relay.parts import Ground, Parts
 from relay.seams import Authenticator, Clock, Journal
@@ -63,7 +65,9 @@ class Relay:
         self._clock = clock
         self._engine = files.engine
         self._context = files.context
+        self._signer: SecretKeys | None = None
         self._retired: list[ClosingEngine] = []
+        self._retired_signers: list[SecretKeys] = []
         self._next_hop = build_next_hop(config, clock, journal)
         self._sources = Sources({}, {}, judge_of(config))
         self._retired_sources: list[Sources] = []
@@ -83,7 +87,9 @@ class Relay:
 
         Raises:
             OSError: a port cannot be bound, or a file that key sources need cannot be read.
+            ValueError, EngineUnavailable: a key that rules sign with cannot be used.
         """
+        self._signer = await signers.make(self._config, self._scratch, self._clock, self._journal)
         self._adopt_sources(await self._made_sources(self._config))
         self._line.parts = self._line_parts(self._config, self._line.parts.authenticator)
         self._background(self._next_hop.refresh())
@@ -134,6 +140,8 @@ class Relay:
             await sources.close()  # transactions that outlived the drain are over
         for engine in (*self._retired, self._engine):
             await engine.close()
+        for signer in (*self._retired_signers, self._signer):
+            await _close(signer)
         self._journal.record("stopped")
 
     def _background(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
@@ -174,13 +182,21 @@ class Relay:
         if config.engine != self._config.engine:
             engine = await asyncio.to_thread(build_engine, config, self._scratch)
         next_hop = self._changed_next_hop(config)
-        sources = await self._made_sources(config)
+        signer = await signers.make(config, self._scratch, self._clock, self._journal)
+        try:
+            sources = await self._made_sources(config)
+        except BaseException:
+            await _close(signer)
+            raise
         if self._context:
             await asyncio.to_thread(self._context.refresh, force=True)
         old_hop = self._next_hop
         if engine:
             self._retired.append(self._engine)  # transactions may still use it
             self._engine = engine
+        if self._signer:
+            self._background(self._close_unused_signer(self._signer, self._line.parts))
+        self._signer = signer
         if next_hop:
             self._next_hop = next_hop
             self._background(next_hop.refresh())
@@ -247,6 +263,13 @@ class Relay:
         await sources.close()
         self._retired_sources.remove(sources)
 
+    async def _close_unused_signer(self, signer: SecretKeys, parts: Parts) -> None:
+        """Transactions that use the old keys sign with them to their end."""
+        self._retired_signers.append(signer)
+        await parts.uses.over()
+        self._retired_signers.remove(signer)
+        await signer.close()
+
     def _line_parts(self, config: Config, authenticator: Authenticator) -> Parts:
         return Parts(
             hostname=config.hostname,
@@ -257,6 +280,8 @@ class Relay:
             authenticator=authenticator,
             connections_per_message=config.next_hop.connections_per_message,
             learner=self._sources.learner,
+            wishes=config.wishes,
+            signer=self._signer,
             lookup_seconds=config.limits.lookup_seconds,
         )
 
@@ -270,6 +295,11 @@ class Relay:
             logins=Logins(self._clock),
             context=self._context,
         )
+
+
+async def _close(signer: SecretKeys | None) -> None:
+    if signer:
+        await signer.close()
 
 
 def _edge_settings(config: Config) -> edge.Settings:

@@ -13,6 +13,7 @@ from relay.message import Certificate
 from relay.nexthop.hop import SmtpNextHop
 from relay.nexthop.settings import NextHopSettings
 from relay.nexthop.settings import Tls as HopTls
+from relay.openpgp.choosing import ByKey
 from relay.openpgp.gnupg import GnupgEngine
 from relay.openpgp.sequoia import SequoiaEngine
 from relay.seams import Authenticator, Clock, Engine, Journal, KeySource
@@ -51,7 +52,7 @@ def build_keys(config: Config, clock: Clock, journal: Journal) -> dict[str, Load
 
 def build_engine(config: Config, scratch: Path) -> ClosingEngine:
     """The engine; `scratch` is a private directory for GnuPG's."""
-    return GnupgEngine(scratch) if config.engine == "gnupg" else SequoiaEngine()
+    return ByKey(GnupgEngine(scratch), SequoiaEngine()) if config.engine == "gnupg" else SequoiaEngine()
 
 
 def build_next_hop(config: Config, clock: Clock, journal: Journal) -> SmtpNextHop:

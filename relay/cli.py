@@ -107,6 +107,7 @@ def check(config_file: Path | None) -> None:
     database of the store is connected to, if the configuration needs one; no port is opened. What works but
     deserves a look is printed as a warning, with exit code 0.
     """
+    from relay import signers
     from relay.config import ConfigInvalid, load
     from relay.key_commands.opening import clean, unreadable_sources
 
@@ -116,7 +117,14 @@ def check(config_file: Path | None) -> None:
         for problem in exc.problems:
             click.echo(str(problem))
         sys.exit(1)
-    for warning in [*map(str, config.warnings), *asyncio.run(unreadable_sources(config))]:
+    unfit = asyncio.run(signers.problems(config))
+    lasting = [problem.sentence for problem in unfit if not problem.is_temporary]
+    for sentence in lasting:
+        click.echo(f"{config.file}: policy.senders: {clean(sentence)}")
+    if lasting:
+        sys.exit(1)
+    passing = [problem.sentence for problem in unfit if problem.is_temporary]
+    for warning in [*map(str, config.warnings), *passing, *asyncio.run(unreadable_sources(config))]:
         click.echo(f"warning: {clean(warning)}")
     click.echo(f"{config.file}: in order; {_checked(config)}")
 

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 from relay import senders
 from relay.errors import DeliveryIncomplete, RelayError
 from relay.message import Address, Client, Login, MailOptions, Offers
-from relay.pipeline import Transaction, aside
+from relay.pipeline import Transaction
+from relay.threads import aside
 
 if TYPE_CHECKING:
     from relay.outcomes import Outcomes

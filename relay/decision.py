@@ -6,10 +6,11 @@ and nothing but `none` under `when-possible` (or `never`) ends in clear text.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from relay.errors import (
+    CalendarRefused,
     KeyChangeHeld,
     KeyChangeRefused,
     KeyLookupFailed,
@@ -18,9 +19,14 @@ from relay.errors import (
     KeyUnusable,
     MixedRefused,
     PinnedKeyMissing,
+    ReaderKeyMissing,
     RelayError,
 )
-from relay.message import Address, Admission, Encrypt, Lookup, LookupResult, Mixed, PinConflict, Rule
+from relay.message import Address, Admission, Lookup, LookupResult, PinConflict
+from relay.mime.exempt import is_list_traffic_for
+from relay.mime.wishes import Wish
+from relay.remembered import Trust
+from relay.rule import Calendar, Encrypt, Exemption, Mixed, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,22 +35,95 @@ class Plan:
 
     encrypted: tuple[Admission, ...]
     clear: tuple[Admission, ...]
+    exempted: tuple[Admission, ...]
 
 
-def refusal_at_rcpt(recipient: Address, rule: Rule, lookup: Lookup | None) -> RelayError | None:
+THE_SENDER = "sender"
+"""Of `also_encrypt_to`: the sender of the message."""
+
+
+def refusal_at_rcpt(
+    recipient: Address, rule: Rule, lookup: Lookup | None, *, is_null_sender: bool = False
+) -> RelayError | None:
     """Why this recipient is refused at RCPT, or None.
 
-    A rule with `accept_encrypted` waits for DATA, because the client may have encrypted the message itself;
-    an unavailable source does not wait: nobody could tell whether it did so for the right key.
+    A rule waits for DATA where the content may yet make up for a missing key. An unavailable source does not
+    wait: nobody could tell whether a client that encrypts the message itself did so for the right key.
     """
     refusal = refusal_of(recipient, rule, lookup)
-    if rule.accept_encrypted and isinstance(refusal, _HEALED_BY_THE_CLIENT):
+    if isinstance(refusal, _HEALED_BY_CONTENT) and _waits(rule, is_null_sender=is_null_sender):
         return None
     return refusal
 
 
-_HEALED_BY_THE_CLIENT = (KeyMissing, KeyUnusable, PinnedKeyMissing, KeyChangeHeld, KeyChangeRefused)
-"""What does not matter if the client itself has encrypted the message: no key of ours is needed then."""
+_HEALED_BY_CONTENT = (KeyMissing, KeyUnusable, PinnedKeyMissing, KeyChangeHeld, KeyChangeRefused)
+"""What does not matter for a message that needs no key of ours."""
+_FROM_NOBODY = frozenset({Exemption.DSN, Exemption.MDN, Exemption.NULL_SENDER})
+"""Kinds of message that only the null sender sends."""
+
+
+def _waits(rule: Rule, *, is_null_sender: bool) -> bool:
+    exemptions = rule.exemptions if is_null_sender else rule.exemptions - _FROM_NOBODY
+    return rule.accept_encrypted or rule.allow_lower or bool(exemptions)
+
+
+def wished(rule: Rule, wish: Wish) -> Rule:
+    """The rule as a message changes it: it may always raise, and lower only where the rule allows that."""
+    if wish is Wish.RAISE:
+        calendar = Calendar.ENCRYPT if rule.calendar is Calendar.CLEAR else rule.calendar
+        name = rule.name if rule.encrypt is Encrypt.ALWAYS else f"{rule.name} (raised by the message)"
+        return replace(rule, name=name, encrypt=Encrypt.ALWAYS, exempt=frozenset(), calendar=calendar)
+    if not rule.allow_lower or rule.encrypt is Encrypt.NEVER:
+        return rule
+    return replace(rule, name=f"{rule.name} (lowered by the message)", encrypt=Encrypt.NEVER)
+
+
+def exempted(
+    admissions: Iterable[Admission], kinds: frozenset[Exemption], named: frozenset[str]
+) -> dict[Address, frozenset[Exemption]]:
+    """For whom a message of these kinds leaves as it is.
+
+    Args:
+        kinds: of which the message is.
+        named: `Address.key` of everybody in To and Cc: who stands there is not served by a list.
+
+    Raises:
+        CalendarRefused: it is a calendar message, and a rule refuses these.
+    """
+    granted = {}
+    for entry in admissions:
+        if Exemption.CALENDAR in kinds and entry.rule.calendar is Calendar.REFUSE:
+            raise CalendarRefused(recipient=entry.recipient, rule=entry.rule.name)
+        is_for_them = is_list_traffic_for(entry.recipient, named)
+        found = entry.rule.exemptions & (kinds if is_for_them else kinds - {Exemption.LIST})
+        if found and entry.rule.encrypt is not Encrypt.NEVER:
+            granted[entry.recipient] = found
+    return granted
+
+
+def reader_to_find(reader: str, rule: Rule, sender: Address | None) -> tuple[Address, Rule]:
+    """Whose certificate `also_encrypt_to` means, and the rule to look it up with.
+
+    Args:
+        reader: `sender`, or the fingerprint of a certificate that an administrator has chosen.
+    """
+    plain = replace(rule, encrypt=Encrypt.ALWAYS, certificates=())
+    if reader == THE_SENDER and sender is not None:
+        return sender, plain
+    by_hand = replace(plain, certificates=(reader,), min_trust=min(Trust))
+    return Address(reader, reader, ""), by_hand
+
+
+def refusal_of_reader(reader: Address, rule: Rule, lookup: Lookup) -> RelayError | None:
+    """Why nothing may be encrypted that `also_encrypt_to` wants this reader to open, or None."""
+    match lookup.result:
+        case LookupResult.USABLE:
+            return None
+        case LookupResult.UNAVAILABLE:
+            return _unavailable(reader, rule, lookup)
+        case _:
+            verdict = lookup.sentence or "none is known"
+            return ReaderKeyMissing(recipient=reader, rule=rule.name, verdict=verdict)
 
 
 def refusal_of(recipient: Address, rule: Rule, lookup: Lookup | None) -> RelayError | None:
@@ -103,22 +182,32 @@ def forbids_clear(rule: Rule) -> bool:
     return rule.encrypt is Encrypt.ALWAYS and rule.mixed is Mixed.REFUSE
 
 
-def plan(admissions: Iterable[Admission], strict_refusals: tuple[Address, ...]) -> Plan:
+def plan(
+    admissions: Iterable[Admission],
+    strict_refusals: tuple[Address, ...],
+    exempted: Mapping[Address, frozenset[Exemption]] | None = None,
+) -> Plan:
     """Divides the recipients of a message that the client has not encrypted.
+
+    Args:
+        strict_refusals: refused recipients whose rule forbids clear copies to the others.
+        exempted: recipients whose rule exempts this kind of message.
 
     Raises:
         KeyMissing, KeyUnusable: a recipient waited for an encrypted message and this is none.
         MixedRefused: a clear copy would leave beside a recipient whose rule forbids it.
     """
-    admitted = tuple(admissions)
+    everyone = tuple(admissions)
+    exempt = tuple(entry for entry in everyone if exempted and entry.recipient in exempted)
+    admitted = tuple(entry for entry in everyone if entry not in exempt)
     for admission in admitted:
         refusal = refusal_of(admission.recipient, admission.rule, admission.lookup)
         if refusal:
             raise refusal
     encrypted = tuple(admission for admission in admitted if admission.chosen)
     clear = tuple(admission for admission in admitted if not admission.chosen)
-    _refuse_mixed(admitted, clear, strict_refusals)
-    return Plan(encrypted, clear)
+    _refuse_mixed(admitted, clear + exempt, strict_refusals)
+    return Plan(encrypted, clear, exempt)
 
 
 def _refuse_mixed(

@@ -93,6 +93,33 @@ class KeyUnusable(RelayError):
     )
 
 
+class ReaderKeyMissing(RelayError):
+    """Somebody of `also_encrypt_to` has no key that can be used."""
+
+    code, status = 550, "7.1"
+    template = (
+        "{rule} wants every encrypted copy readable for {recipient} as well, whose key cannot be used:"
+        " {verdict}; the administrator must provide it or change also_encrypt_to"
+    )
+
+
+class CalendarRefused(RelayError):
+    """A calendar message, which the rule refuses: encrypted it would serve nobody, in clear it may not go."""
+
+    code, status = 550, "7.1"
+    template = "Calendar messages to <{recipient}> are refused by {rule}; send it as ordinary mail"
+
+
+class AuthorNotSigned(RelayError):
+    """Messages of this sender are signed, but the author of this one is somebody else."""
+
+    code, status = 550, "7.1"
+    template = (
+        "Messages of this sender are signed, but the key does not belong to the author <{author}>;"
+        " send it under the author's own address"
+    )
+
+
 class KeyLookupFailed(RelayError):
     """A source could not be asked: temporary, whatever the rule says."""
 
@@ -250,6 +277,23 @@ class EncryptionFailed(RelayError):
 
     code, status = 451, "7.5"
     template = "The message could not be encrypted; nothing was sent, try again later"
+
+
+class SigningUnavailable(RelayError):
+    """The key that the sender's rule signs with cannot sign now; never "unsigned this time"."""
+
+    code, status = 451, "7.5"
+    template = "The message cannot be signed now as {rule} demands; nothing was sent, try again later"
+
+
+class SigningImpossible(RelayError):
+    """What holds the signing key cannot encrypt to this recipient, today or tomorrow."""
+
+    code, status = 550, "7.5"
+    template = (
+        "The message cannot be signed as {rule} demands: GnuPG, which has the signing key, cannot encrypt to"
+        " the key {fingerprint}; the administrator can move the signing key into a file (secret_keys)"
+    )
 
 
 # --------------------------------------------------------------------------- the next hop

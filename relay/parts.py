@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from relay.lookup import LOOKUP_SECONDS
+from relay.mime.wishes import Wishes
 
 if TYPE_CHECKING:
     from relay.budget import Budget
     from relay.lookup import KeyFinder
     from relay.outcomes import Outcomes
     from relay.policy import Policy
-    from relay.seams import Authenticator, Clock, Engine, Journal, KeyLearner, NextHop
+    from relay.seams import Authenticator, Clock, Engine, Journal, KeyLearner, NextHop, Signer
 
 
 class Uses:
@@ -54,6 +55,9 @@ class Parts:
     """Copies of one message that may be on their way to the next hop side by side."""
     learner: KeyLearner | None = None
     """None where no source learns keys from messages."""
+    wishes: Wishes = field(default_factory=Wishes)
+    signer: Signer | None = None
+    """None where no secret keys are configured."""
     lookup_seconds: float = LOOKUP_SECONDS
     """How long a client waits for the key lookups of one message, all together."""
     uses: Uses = field(default_factory=Uses)

@@ -6,31 +6,18 @@ results mean is decided in `relay/decision.py`; how copies reach the next hop is
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import format_datetime
-from typing import TYPE_CHECKING, ParamSpec, TypeVar
+from typing import TYPE_CHECKING
 
 from relay import decision, senders
 from relay.address import has_routing
 from relay.errors import BadAddress, DeliveryIncomplete, NotEncryptedForRecipient, RelayError
 from relay.forward import Forwarded, Forwarder
 from relay.lookup import MessageLookups
-from relay.message import (
-    Address,
-    Admission,
-    Client,
-    Encrypt,
-    KeyChange,
-    Lookup,
-    MailOptions,
-    Outgoing,
-    Rule,
-    Sealed,
-    Verdict,
-)
+from relay.message import Address, Admission, Client, Lookup, MailOptions, Outgoing, Verdict
 from relay.mime import (
     authors,
     autocrypt,
@@ -39,11 +26,14 @@ from relay.mime import (
     copies,
     detect,
     dsn,
+    exempt,
+    generations,
     headers,
-    pgpmime,
-    selfcheck,
-    trace,
+    wishes,
 )
+from relay.protector import Protector
+from relay.rule import Encrypt, Exemption, KeyChange, Rule
+from relay.threads import aside
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -62,9 +52,6 @@ _KEYS_ARE_FRESH_SECONDS = 300.0
 
 _SOMEBODY = Address("an address that could not be read", "", "")
 """Stands for a recipient that was refused for its syntax; only `policy.default` covers it."""
-
-_LARGE_BYTES = 256 * 1024
-"""Above this, slicing and checking leave the event loop for a thread."""
 
 
 @dataclass(slots=True)
@@ -89,6 +76,8 @@ class Transaction:
     lesson: tuple[autocrypt.Header, datetime | None, KeyChange] | None = None
     """The author's key that the message brings, its date, and what the rule says of another key."""
     lookups: MessageLookups = field(init=False)
+    readers: dict[Address, Lookup] = field(default_factory=dict)
+    """What was found for those of `also_encrypt_to`."""
     named: frozenset[str] = frozenset()
     """`Address.key` of everybody in To and Cc; read once, because a long field takes seconds."""
 
@@ -103,6 +92,7 @@ class Transaction:
         rule = self._rule_for(recipient)
         try:
             lookup = await self._look_up(recipient, rule)
+            also = await self._readers(rule) if lookup and lookup.chosen else ()
             await self.front.add(recipient)
         except RelayError as refusal:
             if decision.forbids_clear(rule):
@@ -110,7 +100,7 @@ class Transaction:
             self._record_refusal(recipient, rule, refusal)
             raise
         self.looked_up = self.looked_up or self.ground.clock.monotonic()
-        self.admissions.append(Admission(recipient, rule, lookup))
+        self.admissions.append(Admission(recipient, rule, lookup, also))
         self._record_admission(self.admissions[-1])
 
     def _rule_for(self, recipient: Address) -> Rule:
@@ -142,19 +132,42 @@ class Transaction:
             raise BadAddress(address=recipient)
         if rule.encrypt is Encrypt.NEVER:
             return None
-        return _accepted(recipient, rule, await self.lookups.find(recipient, rule))
+        lookup = await self.lookups.find(recipient, rule)
+        _raise(decision.refusal_at_rcpt(recipient, rule, lookup, is_null_sender=self.sender is None))
+        return lookup
+
+    async def _readers(self, rule: Rule) -> tuple[Verdict, ...]:
+        """The certificates of `also_encrypt_to`; raises the refusal where one cannot be used."""
+        found = [await self._reader(reader, rule) for reader in rule.also_encrypt_to]
+        return tuple(verdict for verdicts in found for verdict in verdicts)
+
+    async def _reader(self, reader: str, rule: Rule) -> tuple[Verdict, ...]:
+        if reader == decision.THE_SENDER and self.sender is None:
+            return ()
+        meant, asked = decision.reader_to_find(reader, rule, self.sender)
+        lookup = self.readers.get(meant) or await self.lookups.find(meant, asked)
+        _raise(decision.refusal_of_reader(meant, rule, lookup))
+        self.readers[meant] = lookup
+        return lookup.chosen
 
     async def _look_up_again(self) -> None:
         """Keys that expired, were revoked or removed while the message arrived; raises the refusal."""
-        if self.ground.clock.monotonic() - self.looked_up <= _KEYS_ARE_FRESH_SECONDS:
-            return
-        found = await self.lookups.find_again(
-            {entry.recipient: entry.rule for entry in self.admissions if entry.lookup}
-        )
-        self.admissions = [
-            replace(entry, lookup=_accepted(entry.recipient, entry.rule, found.get(entry.recipient)))
-            for entry in self.admissions
-        ]
+        if self.ground.clock.monotonic() - self.looked_up > _KEYS_ARE_FRESH_SECONDS:
+            self.readers.clear()
+            self.admissions = await self._looked_up([entry for entry in self.admissions if entry.lookup])
+
+    async def _looked_up(self, stale: list[Admission]) -> list[Admission]:
+        """The admissions, those in `stale` with new keys; raises the refusal."""
+        found = await self.lookups.find_again({entry.recipient: entry.rule for entry in stale})
+        return [await self._renewed(entry, found.get(entry.recipient)) for entry in self.admissions]
+
+    async def _renewed(self, entry: Admission, lookup: Lookup | None) -> Admission:
+        if lookup is None:
+            return entry
+        is_null = self.sender is None
+        _raise(decision.refusal_at_rcpt(entry.recipient, entry.rule, lookup, is_null_sender=is_null))
+        also = await self._readers(entry.rule) if lookup.chosen else ()
+        return replace(entry, lookup=lookup, also=also)
 
     # ----------------------------------------------------------------------- relay
 
@@ -169,13 +182,18 @@ class Transaction:
             RelayError: the client keeps the message; `DeliveryIncomplete` if some recipients have it.
         """
         message = await aside(len(content), self._examined, content)
+        encrypted = await aside(len(message.body), detect.already_encrypted, message)
+        if not encrypted:
+            await self._heed(message)
+        message = wishes.without_wishes(message, self.parts.wishes)
         self.lesson = await aside(_lesson_bytes(message) * _ADDRESS_WORK, self._lesson, message)
         await self._look_up_again()
         header_bytes = len(content) - len(message.body)
         self.named = await aside(header_bytes * _ADDRESS_WORK, authors.recipients_named, message)
-        shares = await self._plan(message, delivered)
+        shares = await self._plan(message, encrypted, delivered)
+        protector = self._protector()
         async with self.ground.budget.encrypting(len(content), len(shares)):
-            outgoing = tuple([await self._protect(message, share) for share in shares])
+            outgoing = tuple([await protector.protect(message, share) for share in shares])
             forwarded = await self._forward(outgoing)
         if forwarded.failures:
             await self._tell_sender(forwarded)
@@ -190,6 +208,16 @@ class Transaction:
             senders.check_authors(login, authors.author(message))
         return complete.complete(message, message_id=self._message_id(), date=self._date())
 
+    async def _heed(self, message: Message) -> None:
+        """Does what the message itself wishes, as far as the rules allow."""
+        wish = wishes.wish_of(message, self.parts.wishes)
+        if wish is None:
+            return
+        self.admissions = [_under(decision.wished(entry.rule, wish), entry) for entry in self.admissions]
+        keyless = [a for a in self.admissions if a.lookup is None and a.rule.encrypt is not Encrypt.NEVER]
+        self.admissions = await self._looked_up(keyless)
+        self._record_wish(wish)
+
     def _lesson(self, message: Message) -> tuple[autocrypt.Header, datetime | None, KeyChange] | None:
         header = autocrypt.taught(message, self.client.login) if self.parts.learner else None
         if header is None:
@@ -197,20 +225,38 @@ class Transaction:
         rule = self.parts.policy.rule_for(None, header.addr)
         return header, autocrypt.sent_at(message), rule.key_change
 
-    async def _plan(self, message: Message, delivered: frozenset[str]) -> list[copies.Share]:
-        """Who shares a copy, and how each copy leaves."""
-        encrypted = await aside(len(message.body), detect.already_encrypted, message)
+    async def _plan(
+        self, message: Message, encrypted: EncryptedMessage | None, delivered: frozenset[str]
+    ) -> list[copies.Share]:
+        """Who shares a copy, and how each copy leaves.
+
+        Args:
+            encrypted: what the client itself has encrypted the message to.
+        """
         if encrypted:
             self._require_covered(encrypted)
             return copies.owed(
                 [copies.Share(copies.Treatment.KEEP, tuple(self.admissions), encrypted)], delivered
             )
-        plan = decision.plan(self.admissions, tuple(self.strict_refusals))
+        exempted = await self._exempted(message)
+        plan = decision.plan(self.admissions, tuple(self.strict_refusals), exempted)
+        for recipient, granted in exempted.items():
+            self._record_exemption(recipient, granted)
         if plan.clear:
             await aside(len(message.body), checks.check_clear, message)
-        groups = copies.plan(plan.encrypted, self.named)
-        sealed = [copies.Share(copies.Treatment.SEAL, group) for group in groups]
-        return copies.owed([*sealed, copies.Share(copies.Treatment.RELEASE, plan.clear)], delivered)
+        shared = copies.plan(plan.encrypted, self.named)
+        groups = [group for everyone in shared for group in generations.split(everyone)]
+        shares = [copies.Share(copies.Treatment.SEAL, group) for group in groups]
+        shares.append(copies.Share(copies.Treatment.EXEMPT, _named_after(plan.exempted, exempted)))
+        shares.append(copies.Share(copies.Treatment.RELEASE, plan.clear))
+        return copies.owed(shares, delivered)
+
+    async def _exempted(self, message: Message) -> Mapping[Address, frozenset[Exemption]]:
+        """For whom this message leaves as it is, and as what; raises where a rule refuses its kind."""
+        if not any(entry.rule.looks_at_kind for entry in self.admissions):
+            return {}
+        kinds = await aside(len(message.body), exempt.exemptions, message, self.sender, self.named)
+        return decision.exempted(self.admissions, kinds, self.named)
 
     def _require_covered(self, encrypted: EncryptedMessage) -> None:
         """What the client encrypted must be readable for every recipient whose key is known (D-08)."""
@@ -222,85 +268,14 @@ class Transaction:
             if is_known and not detect.covers(encrypted, ids):
                 raise NotEncryptedForRecipient(recipient=admission.recipient)
 
-    # ----------------------------------------------------------------------- protect
-
-    async def _protect(self, message: Message, share: copies.Share) -> Outgoing:
-        """One copy, ready to leave. The only ways out are ciphertext that was checked and a released rule."""
-        size = _octets(message)
-        await asyncio.sleep(0)  # a copy that is made on the loop never waits; others have to be served
-        recipients = tuple(admission.recipient for admission in share.admissions)
-        received = self._received(recipients)
-        match share.treatment:
-            case copies.Treatment.SEAL:
-                return await self._seal(message, share.admissions, recipients, received)
-            case copies.Treatment.KEEP:
-                return await aside(
-                    size,
-                    detect.pass_through,
-                    message,
-                    received=received,
-                    recipients=recipients,
-                    key_ids=share.encrypted.pkesk_ids if share.encrypted else (),
-                    smtputf8=self.options.smtputf8,
-                )
-            case copies.Treatment.RELEASE:
-                return await aside(
-                    size,
-                    pgpmime.release,
-                    message,
-                    received=received,
-                    recipients=recipients,
-                    rule=", ".join(dict.fromkeys(admission.rule.name for admission in share.admissions)),
-                    smtputf8=self.options.smtputf8,
-                )
-
-    async def _seal(
-        self, message: Message, group: tuple[Admission, ...], recipients: tuple[Address, ...], received: bytes
-    ) -> Sealed:
-        """Encrypts, and checks what came back, whoever made it."""
-        size = _octets(message)
-        message = complete.strip(message, sealed=True)
-        keys = _distinct(verdict for admission in group for verdict in admission.chosen)
-        armored = await self.parts.engine.encrypt(await aside(size, pgpmime.payload, message), keys)
-        header, body = await aside(
-            size, pgpmime.wrap, message, armored, boundary=pgpmime.new_boundary(), received=received
-        )
-        return await aside(
-            size,
-            selfcheck.seal,
-            header,
-            body,
-            message=message,
-            expected_ids=tuple(subkey.key_id for verdict in keys for subkey in verdict.subkeys),
-            recipients=recipients,
-            received=received,
-            smtputf8=self.options.smtputf8,
-        )
+    def _protector(self) -> Protector:
+        return Protector(self.parts, self.client, self.id, self._date(), self.options.smtputf8, self.named)
 
     def _message_id(self) -> str:
         return f"<{secrets.token_hex(16)}@{self.parts.hostname}>"
 
     def _date(self) -> str:
         return format_datetime(self.ground.clock.now())
-
-    def _received(self, recipients: tuple[Address, ...]) -> bytes:
-        """The trace field of one copy; it never names a Bcc recipient (RFC 5321 §7.2)."""
-        visible = recipients[0] if len(recipients) == 1 and recipients[0].key in self.named else None
-        return trace.received(
-            client_helo=self.client.helo,
-            client_ip=self.client.ip,
-            hostname=self.parts.hostname,
-            protocol=trace.protocol_name(
-                extended=self.client.extended,
-                tls=bool(self.client.tls),
-                login=bool(self.client.login),
-                smtputf8=self.options.smtputf8,
-            ),
-            tls=self.client.tls,
-            id=self.id,
-            date=self._date(),
-            recipient=visible,
-        )
 
     # ----------------------------------------------------------------------- forward
 
@@ -370,6 +345,17 @@ class Transaction:
             certificate=", ".join(verdict.certificate.fingerprint for verdict in admission.chosen),
         )
 
+    def _record_wish(self, wish: wishes.Wish) -> None:
+        self.ground.journal.record("wish_heeded", id=self.id, wish=wish.value)
+
+    def _record_exemption(self, recipient: Address, granted: frozenset[Exemption]) -> None:
+        self.ground.journal.record(
+            "recipient_exempted",
+            id=self.id,
+            recipient=str(recipient),
+            kind=", ".join(sorted(granted)),
+        )
+
     def _record_refusal(self, recipient: Address, rule: Rule, refusal: RelayError) -> None:
         self.ground.journal.record(
             "recipient_refused",
@@ -382,12 +368,28 @@ class Transaction:
         )
 
 
-def _accepted(recipient: Address, rule: Rule, lookup: Lookup | None) -> Lookup | None:
-    """The lookup, or raises what its result means under the rule."""
-    refusal = decision.refusal_at_rcpt(recipient, rule, lookup)
+def _named_after(
+    entries: tuple[Admission, ...], exempted: Mapping[Address, frozenset[Exemption]]
+) -> tuple[Admission, ...]:
+    """The recipients under rules whose names say what released the message."""
+    kinds = [", ".join(sorted(exempted[entry.recipient])) for entry in entries]
+    names = [f"{entry.rule.name} (exempt: {kind})" for entry, kind in zip(entries, kinds, strict=True)]
+    return tuple(
+        replace(entry, rule=replace(entry.rule, name=name))
+        for entry, name in zip(entries, names, strict=True)
+    )
+
+
+def _under(rule: Rule, entry: Admission) -> Admission:
+    """The recipient under another rule; a key that it does not ask for is not used."""
+    if rule.encrypt is Encrypt.NEVER:
+        return Admission(entry.recipient, rule)
+    return replace(entry, rule=rule)
+
+
+def _raise(refusal: RelayError | None) -> None:
     if refusal:
         raise refusal
-    return lookup
 
 
 def _acceptable(lookup: Lookup) -> tuple[Verdict, ...]:
@@ -398,26 +400,6 @@ def _acceptable(lookup: Lookup) -> tuple[Verdict, ...]:
     return tuple(verdict for verdict in lookup.verdicts if verdict.certificate.fingerprint == pinned)
 
 
-def _distinct(verdicts: Iterable[Verdict]) -> tuple[Verdict, ...]:
-    """Each certificate once, in the order of the recipients."""
-    return tuple({verdict.certificate.fingerprint: verdict for verdict in verdicts}.values())
-
-
 def _lesson_bytes(message: Message) -> int:
     """How much has to be read to learn a key: of a few kilobytes a stranger can make thousands of packets."""
     return sum(len(field.raw) for name in ("autocrypt", "from") for field in message.get(name))
-
-
-def _octets(message: Message) -> int:
-    return len(message.body) + sum(len(field.raw) for field in message.fields)
-
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
-
-
-async def aside(size_bytes: int, work: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Runs pure work on the loop, or in a thread where the message is large enough to hold others up."""
-    if size_bytes <= _LARGE_BYTES:
-        return work(*args, **kwargs)
-    return await asyncio.to_thread(work, *args, **kwargs)

@@ -11,18 +11,9 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Protocol
 
-from relay.message import (
-    Address,
-    Certificate,
-    Client,
-    Discovered,
-    KeyChange,
-    Login,
-    Offers,
-    Outgoing,
-    Verdict,
-)
+from relay.message import Address, Certificate, Client, Discovered, Login, Offers, Outgoing, Verdict
 from relay.remembered import CacheEntry, LearnedKey, PendingKey, PendingState, Pin
+from relay.rule import KeyChange
 
 if TYPE_CHECKING:
     from relay.mime.autocrypt import Header
@@ -212,6 +203,29 @@ class Engine(Protocol):
         Raises:
             EncryptionFailed: whatever went wrong; there is no partial result.
         """
+
+
+class Signer(Protocol):
+    """Signs and encrypts bytes, in the place of an `Engine`, with secret keys that rules name."""
+
+    async def sign_and_encrypt(
+        self, plaintext: bytes, keys: tuple[Verdict, ...], fingerprint: str, *, rule: str
+    ) -> bytes:
+        """An ASCII-armoured OpenPGP message, signed, then encrypted to every subkey of every verdict.
+
+        Args:
+            fingerprint: of the primary key or the signing subkey, upper-case hex.
+            rule: which demands the signature, for the reply.
+
+        Raises:
+            SigningUnavailable: the key cannot sign now.
+            SigningImpossible: whoever has the key cannot encrypt to these recipients.
+            EncryptionFailed: whatever else went wrong; there is no partial result.
+        """
+
+    async def certificate(self, fingerprint: str, address: Address) -> bytes | None:
+        """The minimal public certificate for an Autocrypt field about the address; None where it is none of
+        the key's own, or the field could not hold it."""
 
 
 class NextHop(Protocol):

@@ -5,24 +5,40 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
+import pysequoia
+
 from relay.address import parse_mailbox
 from relay.budget import Budget
 from relay.conversation import Pipeline
 from relay.errors import KeySourceUnavailable, LoginRefused
 from relay.lookup import KeyFinder, Listed
-from relay.message import Address, Certificate, Client, Encrypt, Login, MailOptions, Mixed, Offers, Verdict
+from relay.merging import Entry
+from relay.message import Address, Certificate, Client, Login, MailOptions, Offers, Outgoing, Verdict
+from relay.mime import armor
+from relay.mime.wishes import Wishes
 from relay.openpgp.judge import Judge
 from relay.outcomes import Outcomes
 from relay.parts import Ground, Parts
 from relay.pipeline import Transaction
-from relay.policy import Entry, Policy, parse_pattern
-from relay.seams import Engine
+from relay.policy import Policy, parse_pattern
+from relay.rule import Encrypt, Mixed
+from relay.seams import Engine, Signer
 from tests import keys
 from tests.fakes import FixedClock, ListJournal, ScriptedSession
 
 SENDER = parse_mailbox("sender@example.com")
 CLIENT = Client("conn", "192.0.2.1", "client.example", Login("sender"), "TLSv1.3 TLS_AES_256_GCM_SHA384")
 ALICE, BOB, V6 = "curve25519@example.com", "rsa3072@example.com", "v6@example.com"
+
+
+def decrypted(copy: Outgoing, name: str) -> bytes:
+    """What the owner of a fixture key reads in a copy."""
+    (block,) = armor.blocks(copy.body)
+    text = copy.body[block.start : block.end]
+    decryptor = pysequoia.Tsk.from_bytes(keys.secret(name)).decryptor()
+    return pysequoia.decrypt(text, decryptor=decryptor).bytes or b""
+
+
 MARKER = b"kX7pQv2mZt9LrB4sWc8N"
 
 
@@ -104,6 +120,8 @@ class Line:
     journal: ListJournal = field(default_factory=ListJournal)
     clock: FixedClock = field(default_factory=FixedClock)
     policy: Policy = field(default_factory=policy)
+    wishes: Wishes = field(default_factory=Wishes)
+    signer: Signer | None = None
 
     def __post_init__(self) -> None:
         self.ground = Ground(Budget(1 << 26), Outcomes(self.clock), self.journal, self.clock)
@@ -112,7 +130,16 @@ class Line:
     def parts(self) -> Parts:
         finder = KeyFinder({"folder": Listed(self.source)}, Judge(), self.clock)
         hop = NextHopInMemory(self.session)
-        return Parts("relay.example", self.policy, finder, self.engine, hop, OnePassword())
+        return Parts(
+            "relay.example",
+            self.policy,
+            finder,
+            self.engine,
+            hop,
+            OnePassword(),
+            wishes=self.wishes,
+            signer=self.signer,
+        )
 
     @property
     def pipeline(self) -> Pipeline:
@@ -124,8 +151,14 @@ class Line:
             self.parts, self.ground, client, "conn-1", sender, MailOptions(), self.session, front
         )
 
-    async def send(self, content: bytes, *recipients: str, client: Client = CLIENT) -> Transaction:
-        transaction = await self.begin(client)
+    async def send(
+        self,
+        content: bytes,
+        *recipients: str,
+        client: Client = CLIENT,
+        sender: Address | None = SENDER,
+    ) -> Transaction:
+        transaction = await self.begin(client, sender)
         for recipient in recipients:
             await transaction.admit(parse_mailbox(recipient))
         await transaction.relay(content)

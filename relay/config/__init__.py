@@ -25,22 +25,27 @@ from relay.config.schema import (
     DaneSource,
     DirectorySource,
     Dns,
+    GnupgKeys,
     GnupgSource,
     HkpsSource,
+    KeyFile,
     KeySourceSettings,
     LdapSource,
     Limits,
     Listener,
     Log,
     NextHop,
+    SecretKeySettings,
     Settings,
     Store,
     TlsFiles,
     VksSource,
     WkdSource,
 )
+from relay.config.secrets import read_secret_key_passwords
 from relay.config.sources import needs_store, read_source_passwords, read_store_password
 from relay.config.validate import validate
+from relay.mime.wishes import Wishes
 from relay.policy import Policy
 
 __all__ = [
@@ -53,8 +58,10 @@ __all__ = [
     "DirectorySource",
     "Dns",
     "Endpoint",
+    "GnupgKeys",
     "GnupgSource",
     "HkpsSource",
+    "KeyFile",
     "KeySourceSettings",
     "LdapSource",
     "Limits",
@@ -63,6 +70,7 @@ __all__ = [
     "NextHop",
     "OwnLogin",
     "Problem",
+    "SecretKeySettings",
     "Store",
     "TlsFiles",
     "VksSource",
@@ -95,6 +103,9 @@ class Config:
     keys: Mapping[str, KeySourceSettings]
     key_passwords: Mapping[str, str] = field(repr=False)
     """Of the key sources that log in, by their names."""
+    secret_keys: Mapping[str, SecretKeySettings]
+    secret_key_passwords: Mapping[str, str] = field(repr=False)
+    """Of the key files that are protected, by the names of their entries."""
     dns: Dns
     store: Store
     store_password: str | None = field(repr=False)
@@ -104,6 +115,7 @@ class Config:
     leave in clear."""
     cache: Cache
     policy: Policy
+    wishes: Wishes
     engine: Literal["sequoia", "gnupg"]
     log: Log
     limits: Limits
@@ -129,6 +141,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     check(document, settings)
     login = _own_login(document, settings)
     key_passwords = read_source_passwords(document, settings)
+    secret_key_passwords = read_secret_key_passwords(document, settings)
     store_password = read_store_password(document, settings)
     if document.problems or settings.hostname is None or settings.next_hop is None:
         raise ConfigInvalid(document.problems)
@@ -142,12 +155,15 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
         next_hop_login=login,
         keys=settings.keys,
         key_passwords=key_passwords,
+        secret_keys=settings.secret_keys,
+        secret_key_passwords=secret_key_passwords,
         dns=settings.dns,
         store=settings.store,
         store_password=store_password,
         needs_store=needs_store(settings),
         cache=settings.cache,
         policy=policy,
+        wishes=Wishes(**settings.wishes.model_dump()),
         engine=settings.engine,
         log=settings.log,
         limits=settings.limits,

@@ -15,8 +15,8 @@ from typing import Annotated, Any, NoReturn
 from pydantic import BeforeValidator, ValidationInfo
 
 from relay.address import parse_domain
-from relay.message import Encrypt
 from relay.remembered import Trust
+from relay.rule import Encrypt
 
 _SIZES = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 _SIZE = re.compile(r"([0-9]{1,15}) ?(|KiB|MiB|GiB)")
@@ -190,6 +190,63 @@ def _fingerprint(value: object) -> str:
 
 Fingerprint = Annotated[str, BeforeValidator(_fingerprint)]
 """Of a primary key, upper-case hex without spaces."""
+
+
+def word_set(*known: str) -> BeforeValidator:
+    """Accepts a list of these words, each at most once; a single word may stand without the list."""
+
+    def check(value: object) -> object:
+        found = _listed(value)
+        for each in found:
+            if each not in known:
+                raise ValueError(f"knows {', '.join(known)}, not {_shown(each)}")
+        if len(set(map(str, found))) < len(found):
+            raise ValueError("names something twice")
+        return tuple(found)
+
+    return BeforeValidator(check)
+
+
+def _listed(value: object) -> list[object]:
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def _reader(value: object) -> tuple[str, ...]:
+    found = [each if each == "sender" else _reader_key(each) for each in _listed(value)]
+    if len(set(found)) < len(found):
+        raise ValueError("names somebody twice")
+    return tuple(str(each) for each in found)
+
+
+def _reader_key(value: object) -> str:
+    try:
+        return _fingerprint(value)
+    except ValueError as exc:
+        raise ValueError("must be sender, or full fingerprints (40 hex digits, 64 for version 6)") from exc
+
+
+Readers = Annotated[tuple[str, ...], BeforeValidator(_reader)]
+"""`sender` and fingerprints of primary keys."""
+
+
+def _tag(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[!-<>@-~]{1,30}", value):
+        raise ValueError("must be 1 to 30 ASCII characters such as [encrypt], no blank, = or ? among them")
+    return value
+
+
+Tag = Annotated[str, BeforeValidator(_tag)]
+"""Of a Subject."""
+
+
+def _field_name(value: object) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[Xx]-[A-Za-z0-9-]{1,60}", value):
+        raise ValueError("must be the name of a header field that begins with X-, such as X-Encrypt")
+    return value
+
+
+FieldName = Annotated[str, BeforeValidator(_field_name)]
+"""Of a header field of our own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,11 @@ from relay.config.schema import (
     SenderSettings,
     VksSource,
 )
-from relay.message import Address, Encrypt, KeyChange, Mixed, Rule
-from relay.policy import Entry, Kind, Pattern, Policy, entry_name, parse_pattern
+from relay.merging import Entry
+from relay.message import Address
+from relay.policy import Kind, Pattern, Policy, entry_name, parse_pattern
 from relay.remembered import Trust
+from relay.rule import Calendar, Encrypt, Exemption, Format, Headers, KeyChange, Mixed, Rule, Signing
 
 _ANYBODY = Address("", "", "")
 """An address that only `policy.default` covers."""
@@ -53,6 +55,7 @@ def build_policy(
         document, [(("policy", "default"), default), *((p.path, p.entry) for p in recipients + senders)]
     )
     _check_senders(document, policy.senders)
+    _check_calendar(document, policy)
     _check_reachable(document, built, recipients, senders)
     _check_sources(document, _cases(built, default, recipients, senders), sources)
     return built
@@ -103,8 +106,34 @@ def _entry(name: str, settings: EntrySettings) -> Entry:
         key_change=KeyChange(settings.key_change) if settings.key_change else None,
         use_missing_pin=_is(settings.pinned_key_missing, "use-pin"),
         min_trust=settings.min_trust,
+        headers=Headers(settings.headers) if settings.headers else None,
+        format=Format(settings.format) if settings.format else None,
+        exempt=_exempt(settings),
+        calendar=_calendar(settings),
+        also_encrypt_to=settings.also_encrypt_to,
+        signing=_signing(name, settings),
+        allow_lower=_is(settings.wish_to_lower, "allow"),
         override=isinstance(settings, SenderSettings) and settings.override,
     )
+
+
+def _exempt(settings: EntrySettings) -> frozenset[Exemption] | None:
+    if settings.exempt is None:
+        return None
+    return frozenset(map(Exemption, settings.exempt)) - {Exemption.CALENDAR}
+
+
+def _calendar(settings: EntrySettings) -> Calendar | None:
+    """`exempt` is a whole list: one that does not name the calendar does not exempt it."""
+    if settings.calendar is not None or settings.exempt is None:
+        return Calendar(settings.calendar) if settings.calendar else None
+    return Calendar.CLEAR if Exemption.CALENDAR in settings.exempt else Calendar.ENCRYPT
+
+
+def _signing(name: str, settings: EntrySettings) -> Signing | None:
+    if not isinstance(settings, SenderSettings) or settings.sign is None:
+        return None
+    return Signing(settings.sign.key, settings.sign.autocrypt, name)
 
 
 def _is(value: str | None, word: str) -> bool | None:
@@ -131,11 +160,28 @@ def _check_lists(document: Document, entries: list[tuple[Path, Entry]]) -> None:
 
 def _check_senders(document: Document, senders: Mapping[str, SenderSettings]) -> None:
     for key, settings in senders.items():
+        if settings.sign and settings.sign.key and not document.data.get("secret_keys"):
+            document.add(("policy", "senders", key, "sign"), "there are no secret_keys to sign with")
         if settings.certificates is not None and not settings.override:
             document.add(
                 ("policy", "senders", key, "certificates"),
                 "certificates are chosen for a recipient; in a sender entry they need override: true",
             )
+
+
+def _check_calendar(document: Document, policy: PolicySettings) -> None:
+    """Two words of one entry about calendars must not contradict each other."""
+    sections: Mapping[str, Mapping[str, EntrySettings]] = {
+        "domains": policy.domains,
+        "addresses": policy.addresses,
+        "senders": policy.senders,
+    }
+    entries: list[tuple[Path, EntrySettings]] = [(("policy", "default"), policy.default)]
+    for section, named in sections.items():
+        entries += [(("policy", section, key), settings) for key, settings in named.items()]
+    for path, settings in entries:
+        if settings.calendar and Exemption.CALENDAR in (settings.exempt or ()):
+            document.add((*path, "exempt"), "calendar stands here and as a setting of its own; keep one")
 
 
 def _check_reachable(
@@ -189,6 +235,12 @@ def _check_sources(document: Document, cases: list[_Case], sources: Mapping[str,
                 f"no source in keys reaches min_trust {trust}, so no key could ever be used",
             )
         _warn_of_release(document, case)
+        if case.entry.format is Format.INLINE and case.rule.headers is Headers.PROTECT:
+            document.add(
+                (*case.path, "format"),
+                "an inline message has no room for the header, so headers: keep (or keep-replies) must stand"
+                " beside it",
+            )
     for name, source in sources.items():
         _warn_of_source(document, name, source, [case.rule for case in cases if name in case.rule.keys])
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from relay.config.fields import (
     Count,
     Duration,
     EncryptWord,
     Endpoint,
+    FieldName,
     FilePath,
     Fingerprint,
     Flag,
@@ -24,9 +25,12 @@ from relay.config.fields import (
     HostName,
     ListenAddress,
     NotBuilt,
+    Readers,
     Size,
+    Tag,
     refused,
     trust_words,
+    word_set,
     words,
 )
 from relay.config.places import (
@@ -42,6 +46,7 @@ from relay.config.places import (
     WebUrl,
 )
 from relay.remembered import Trust
+from relay.rule import Calendar, Exemption, Format, Headers
 
 
 class _Section(BaseModel):
@@ -230,6 +235,24 @@ KeySourceSettings = (
 """Every member has `trust` and `discovered`."""
 
 
+class GnupgKeys(_Section):
+    """Secret keys of type `gnupg`: what the agent of a GnuPG home has, on a card or not."""
+
+    type: Literal["gnupg"]
+    home: FilePath
+
+
+class KeyFile(_Section):
+    """Secret keys of type `file`."""
+
+    type: Literal["file"]
+    path: FilePath
+    password_file: FilePath | None = None
+
+
+SecretKeySettings = GnupgKeys | KeyFile
+
+
 class Dns(_Section):
     """`dns`: who is asked for the addresses of web servers."""
 
@@ -276,12 +299,35 @@ class EntrySettings(_Section):
     )
     pinned_key_missing: Annotated[Literal["refuse", "use-pin"] | None, words("refuse", "use-pin")] = None
     min_trust: Annotated[Trust | None, trust_words(*reversed(Trust))] = None
+    headers: Annotated[Literal["protect", "keep", "keep-replies"] | None, words(*Headers)] = None
+    format: Annotated[Literal["pgp-mime", "inline"] | None, words(*Format)] = None
+    exempt: Annotated[tuple[str, ...] | None, word_set(*Exemption)] = None
+    calendar: Annotated[Literal["encrypt", "clear", "refuse"] | None, words(*Calendar)] = None
+    also_encrypt_to: Readers | None = None
+    wish_to_lower: Annotated[Literal["refuse", "allow"] | None, words("refuse", "allow")] = None
+
+
+class Sign(_Section):
+    """`sign` of a sender entry."""
+
+    key: Fingerprint
+    autocrypt: Flag = False
+
+
+def _sign(value: object) -> object:
+    """`never` is a key that does not exist, so that it hides what a less exact entry says."""
+    if value == "never":
+        return Sign.model_construct(key="")
+    if value is None or isinstance(value, dict | Sign):
+        return value
+    raise ValueError("must be {key: FINGERPRINT}, or never")
 
 
 class SenderSettings(EntrySettings):
     """One entry of `policy.senders`."""
 
     override: Flag = False
+    sign: Annotated[Sign | None, BeforeValidator(_sign)] = None
 
 
 class PolicySettings(_Section):
@@ -291,6 +337,14 @@ class PolicySettings(_Section):
     domains: dict[str, EntrySettings] = {}
     addresses: dict[str, EntrySettings] = {}
     senders: dict[str, SenderSettings] = {}
+
+
+class Wishes(_Section):
+    """`wishes`: how a message says that it wants more protection, or less."""
+
+    header: FieldName | None = None
+    always: Tag | None = None
+    never: Tag | None = None
 
 
 class Log(_Section):
@@ -325,10 +379,12 @@ class Settings(_Section):
     auth: Auth = Auth()
     next_hop: NextHop | None = None
     keys: dict[str, Annotated[KeySourceSettings, Field(discriminator="type")]] = {}
+    secret_keys: dict[str, Annotated[SecretKeySettings, Field(discriminator="type")]] = {}
     dns: Dns = Dns()
     store: Store = Store()
     cache: Cache = Cache()
     policy: PolicySettings = PolicySettings()
+    wishes: Wishes = Wishes()
     engine: Annotated[Literal["sequoia", "gnupg"], words("sequoia", "gnupg")] = "sequoia"
     log: Log = Log()
     limits: Limits = Limits()

@@ -19,7 +19,7 @@ from relay.config.schema import (
     VksSource,
     WkdSource,
 )
-from relay.message import Encrypt
+from relay.rule import Encrypt
 
 
 def check_sources(document: Document, settings: Settings) -> None:

@@ -14,18 +14,22 @@ from pydantic import BaseModel, ValidationError
 
 from relay.config.document import Document
 from relay.config.problems import Path
-from relay.config.schema import KeySourceSettings, Settings
+from relay.config.schema import KeySourceSettings, SecretKeySettings, Settings
 
 _MAX_ROUNDS = 4
 """Each round cuts out whole entries, then sections; the last resort is an empty document."""
 
-_UNIT_SIZES = {"listen": 2, "keys": 2, "policy": 3}
+_UNIT_SIZES = {"listen": 2, "keys": 2, "secret_keys": 2, "policy": 3}
 """How long the path of the part is that is cut out around a wrong setting; elsewhere it is the section."""
 
-_SOURCES = {
-    get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(KeySourceSettings)
+_TYPES: dict[str, dict[str, type[BaseModel]]] = {
+    section: {get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(union)}
+    for section, union in {"keys": KeySourceSettings, "secret_keys": SecretKeySettings}.items()
 }
-"""Each type of key source with its settings."""
+"""By section: each type of entry with its settings."""
+
+_KINDS = {"keys": "key source", "secret_keys": "secret keys"}
+"""What an entry of the section is called."""
 
 
 def validate(document: Document) -> Settings:
@@ -94,7 +98,7 @@ def _message(error: dict[str, Any]) -> str:
         case "value_error":
             return str(context["error"])
         case "union_tag_invalid":
-            return _unknown_source(str(context["tag"]))
+            return _unknown_type(str(error["loc"][0]), str(context["tag"]))
         case "greater_than_equal":
             return f"must be at least {context['ge']}"
         case "less_than_equal":
@@ -108,16 +112,16 @@ def _message(error: dict[str, Any]) -> str:
     return str(error["msg"])
 
 
-def _unknown_source(tag: str) -> str:
-    return f"{tag[:40]!r} is not a type of key source; there are: {', '.join(_SOURCES)}"
+def _unknown_type(section: str, tag: str) -> str:
+    return f"{tag[:40]!r} is not a type of {_KINDS[section]}; there are: {', '.join(_TYPES[section])}"
 
 
 def _unknown(location: tuple[str | int, ...]) -> str:
     name = str(location[-1])
     if name == "password":
         return "secrets do not stand in this file; give the path of a file with it in password_file"
-    if name == "override":
-        return "override belongs to entries of policy.senders only"
+    if name in ("override", "sign"):
+        return f"{name} belongs to entries of policy.senders only"
     names = [known for known in _siblings(location) if known != name]
     close = difflib.get_close_matches(name, names, n=1)
     if close:
@@ -128,8 +132,8 @@ def _unknown(location: tuple[str | int, ...]) -> str:
 def _siblings(location: tuple[str | int, ...]) -> list[str]:
     """The settings that may stand where the last step of the location stands."""
     models: list[type[BaseModel]] = [Settings]
-    if location[0] == "keys" and len(location) > 3:  # ("keys", its name, its type, the setting)
-        models, location = [_SOURCES[str(location[2])]], location[3:]
+    if location[0] in _TYPES and len(location) > 3:  # ("keys", its name, its type, the setting)
+        models, location = [_TYPES[str(location[0])][str(location[2])]], location[3:]
     for step in location[:-1]:
         fields = [model.model_fields[str(step)] for model in models if step in model.model_fields]
         if fields:  # other steps are names of entries, indexes, and tags of unions

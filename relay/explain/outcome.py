@@ -16,8 +16,9 @@ from relay import decision
 from relay.address import has_routing
 from relay.errors import BadAddress, MixedRefused, RelayError
 from relay.lookup import LOOKUP_SECONDS
-from relay.message import Address, Answer, Encrypt, Lookup, LookupResult, PinConflict, Reply, Rule
+from relay.message import Address, Answer, Lookup, LookupResult, PinConflict, Reply
 from relay.remembered import Trust
+from relay.rule import Encrypt, Rule
 
 if TYPE_CHECKING:
     from relay.lookup import KeyFinder, Listed
@@ -41,7 +42,9 @@ class Explanation:
     refusal: RelayError | None
     """What a plaintext message for this recipient is refused with."""
     at_rcpt: bool
-    """Whether the refusal comes at RCPT; else it waits for the content (`accept_encrypted`)."""
+    """Whether the refusal comes at RCPT; else it waits for the content, which may make up for the key."""
+    readers: tuple[tuple[Address, Lookup], ...] = ()
+    """What was found for each of `also_encrypt_to`."""
     trusts: Mapping[str, Trust] = field(default_factory=dict)
     """Name of each configured source → its trust."""
     at: datetime | None = None
@@ -70,11 +73,24 @@ class Explanation:
                     " recipient whose rule demands encryption"
                 )
             case "needs-encrypted":
-                return "accepted only if the sender's program has encrypted the message itself"
+                return f"accepted only if {' or '.join(self._healed())}"
             case "defer":
                 return "not accepted now; the sender's program keeps the message and tries again"
             case _:
                 return "refused; nothing is sent"
+
+    def _healed(self) -> list[str]:
+        """What about a message makes up for the missing key."""
+        rule, ways = self.rule, []
+        if rule.accept_encrypted:
+            ways.append("the sender's program has encrypted the message itself")
+        if rule.exemptions:
+            ways.append(
+                f"the message is of a kind that {rule.name} exempts ({', '.join(sorted(rule.exemptions))})"
+            )
+        if rule.allow_lower:
+            ways.append("the message itself asks to leave in clear")
+        return ways
 
     def _why_clear(self) -> str:
         if self.rule.encrypt is Encrypt.NEVER:
@@ -143,12 +159,44 @@ async def explain(
     lookup = None
     if rule.encrypt is not Encrypt.NEVER:
         lookup = await finder.find(recipient, rule, seconds=seconds, explaining=True)
-    at_rcpt = decision.refusal_at_rcpt(recipient, rule, lookup)
+    at_rcpt = decision.refusal_at_rcpt(recipient, rule, lookup, is_null_sender=is_null)
+    readers = await _readers(finder, rule, None if is_null else sender, seconds) if _is_sealed(lookup) else ()
+    unreadable = (decision.refusal_of_reader(reader, rule, found) for reader, found in readers)
+    at_rcpt = at_rcpt or next(filter(None, unreadable), None)
     refusal = at_rcpt or decision.refusal_of(recipient, rule, lookup)
     trusts = {name: listed.trust for name, listed in (sources or {}).items()}
     at = clock.now() if clock else None
     return Explanation(
-        sender, recipient, rule, lookup, refusal, at_rcpt=at_rcpt is not None, trusts=trusts, at=at
+        sender,
+        recipient,
+        rule,
+        lookup,
+        refusal,
+        at_rcpt=at_rcpt is not None,
+        readers=readers,
+        trusts=trusts,
+        at=at,
+    )
+
+
+def _is_sealed(lookup: Lookup | None) -> bool:
+    return lookup is not None and bool(lookup.chosen)
+
+
+async def _readers(
+    finder: KeyFinder, rule: Rule, sender: Address | None, seconds: float
+) -> tuple[tuple[Address, Lookup], ...]:
+    """What is found for those who can read each copy beside its recipient, where the sender is known."""
+    meant = [
+        decision.reader_to_find(reader, rule, sender)
+        for reader in rule.also_encrypt_to
+        if reader != decision.THE_SENDER or sender is not None
+    ]
+    return tuple(
+        [
+            (reader, await finder.find(reader, asked, seconds=seconds, explaining=True))
+            for reader, asked in meant
+        ]
     )
 
 

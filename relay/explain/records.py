@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from relay.explain.outcome import Explanation, age_seconds, answers, missing_pin_word
-from relay.message import Answer, Lookup, Reply, Rule, Verdict
+from relay.explain.shape import as_settings
+from relay.message import Answer, Lookup, Reply, Verdict
 from relay.remembered import Pin, Trust
+from relay.rule import Rule
 
 
 def as_dict(explanation: Explanation) -> dict[str, object]:
@@ -18,6 +20,7 @@ def as_dict(explanation: Explanation) -> dict[str, object]:
         "rule": _rule_as_dict(explanation.rule),
         "sources": [_answer_as_dict(explanation, name, answer) for name, answer in answers(explanation)],
         "certificates": certificates_as_dicts(explanation.lookup),
+        "also_encrypted_to": certificates_as_dicts(*(lookup for _, lookup in explanation.readers)),
         "pin": pin_as_dict(explanation.lookup.pin if explanation.lookup else None),
         "conflict": _conflict_as_dict(explanation),
     }
@@ -44,6 +47,7 @@ def _rule_as_dict(rule: Rule) -> dict[str, object]:
         "key_change": rule.key_change.value,
         "pinned_key_missing": missing_pin_word(rule),
         "min_trust": rule.min_trust.word,
+        **as_settings(rule),
     }
 
 
@@ -86,15 +90,15 @@ def _conflict_as_dict(explanation: Explanation) -> dict[str, object] | None:
     }
 
 
-def certificates_as_dicts(lookup: Lookup | None) -> list[dict[str, object]]:
+def certificates_as_dicts(*lookups: Lookup | None) -> list[dict[str, object]]:
     """Every certificate that was found, with its verdict."""
-    if lookup is None:
-        return []
     return [
         {
             **verdict_as_dict(verdict, lookup.trusts.get(verdict.certificate.fingerprint)),
             "chosen": verdict in lookup.chosen,
         }
+        for lookup in lookups
+        if lookup
         for verdict in lookup.verdicts
     ]
 

@@ -6,8 +6,10 @@ from rich.table import Table
 from rich.text import Text
 
 from relay.explain.outcome import Explanation, age_seconds, answers, missing_pin_word
-from relay.message import Answer, Encrypt, Reply, Rule, Verdict
+from relay.explain.shape import as_words
+from relay.message import Answer, Reply, Verdict
 from relay.remembered import Pin, Trust
+from relay.rule import Encrypt, Rule
 
 _STYLES = {
     "encrypt": "green",
@@ -33,6 +35,11 @@ def as_table(explanation: Explanation) -> Table:
     for verdict in explanation.lookup.verdicts if explanation.lookup else ():
         trusts = explanation.lookup.trusts if explanation.lookup else {}
         add_verdict(table, verdict, trusts.get(verdict.certificate.fingerprint))
+    for reader, lookup in explanation.readers:
+        names = [verdict.certificate.fingerprint for verdict in lookup.chosen]
+        add_row(
+            table, "readable for", f"{reader}: {', '.join(names) or lookup.sentence or lookup.result.value}"
+        )
     add_decision(table, explanation)
     return table
 
@@ -55,6 +62,8 @@ def _add_rule(table: Table, rule: Rule) -> None:
         add_row(table, "min_trust", rule.min_trust.word)
         add_row(table, "key_change", rule.key_change.value)
         add_row(table, "pinned_key_missing", missing_pin_word(rule))
+        for name, words in as_words(rule).items():
+            add_row(table, name, words)
 
 
 def two_columns() -> Table:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING
 
 from relay.errors import KeySourceUnavailable
 from relay.keys import entries
-from relay.message import Address, Certificate, KeyChange, Verdict
+from relay.message import Address, Certificate, Verdict
 from relay.mime import packets
 from relay.remembered import LearnedKey, PendingKey, PendingState, Trust
+from relay.rule import KeyChange
 
 if TYPE_CHECKING:
     from relay.mime.autocrypt import Header

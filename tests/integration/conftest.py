@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import shutil
 import socket
 import ssl
@@ -191,20 +192,33 @@ def ciphertext(content: bytes) -> bytes:
     return content[block.start : block.end]
 
 
+def only_part(payload: bytes) -> bytes:
+    """The entity in a payload with a protected header; fails where anything stands around it."""
+    head, _, body = payload.partition(b"\r\n\r\n")
+    found = re.match(
+        rb'Content-Type: multipart/mixed; boundary="([^"]+)";\r\n\tprotected-headers="v1"; hp="cipher"\r\n',
+        head,
+    )
+    assert found, head
+    line = b"--" + found[1]
+    assert body.startswith(line + b"\r\n")
+    assert body.endswith(b"\r\n" + line + b"--\r\n")
+    return body.removeprefix(line + b"\r\n").removesuffix(b"\r\n" + line + b"--\r\n")
+
+
 def gpg_decrypt(home: Path, message: bytes) -> bytes:
-    """What GnuPG reads."""
+    """What GnuPG reads: the submitted entity, without the protected header around it."""
     gpg = [require("gpg"), "--homedir", str(home), "--batch", "--quiet"]
-    return subprocess.run(
-        [*gpg, "--decrypt"], input=ciphertext(message), check=True, capture_output=True
-    ).stdout
+    done = subprocess.run([*gpg, "--decrypt"], input=ciphertext(message), check=True, capture_output=True)
+    return only_part(done.stdout)
 
 
 def sequoia_decrypt(name: str, message: bytes) -> bytes:
-    """What Sequoia reads with the secret key of a fixture."""
+    """What Sequoia reads with the secret key of a fixture, without the protected header around it."""
     secret = pysequoia.Tsk.from_bytes(keys.secret(name))
     plaintext = pysequoia.decrypt(ciphertext(message), decryptor=secret.decryptor()).bytes
     assert plaintext is not None
-    return plaintext
+    return only_part(plaintext)
 
 
 def entity(content: bytes) -> bytes:

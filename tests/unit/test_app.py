@@ -19,7 +19,7 @@ from relay.app import Relay
 from relay.build import build_from_files
 from relay.errors import EncryptionFailed
 from relay.message import Subkey, Verdict
-from relay.openpgp.gnupg import GnupgEngine
+from relay.openpgp.choosing import ByKey
 from relay.remembered import Pin, Trust
 from relay.server import users
 from tests import keys
@@ -330,7 +330,7 @@ async def test_reload_changes_the_engine(tmp_path: Path, hop: FakeNextHop) -> No
         before = relay._line.parts.engine
         await relay.reload()
 
-        assert isinstance(relay._line.parts.engine, GnupgEngine)
+        assert isinstance(relay._line.parts.engine, ByKey)
     assert [] == list(tmp_path.glob("gpg-*"))
     with pytest.raises(EncryptionFailed, match="closed"):
         await before.encrypt(b"x" * (1 << 20), (USABLE,))

@@ -17,8 +17,8 @@ from relay.config import ConfigInvalid, DirectorySource, Endpoint, OwnLogin, loa
 from relay.config.document import read
 from relay.config.schema import EntrySettings, NextHop, Settings
 from relay.config.validate import validate
-from relay.message import Encrypt, KeyChange, Mixed, Rule
 from relay.remembered import Trust
+from relay.rule import Encrypt, KeyChange, Mixed, Rule
 from tests import configs
 from tests.configs import MINIMAL, Load, problems, write_secret
 
@@ -376,6 +376,12 @@ def test_example_default_rule_is_the_built_in_one() -> None:
         key_change=Rule("x").key_change.value,
         pinned_key_missing="use-pin" if Rule("x").use_missing_pin else "refuse",
         min_trust=Rule("x").min_trust,
+        headers=Rule("x").headers.value,
+        format=Rule("x").format.value,
+        exempt=tuple(Rule("x").exempt),
+        calendar=Rule("x").calendar.value,
+        also_encrypt_to=Rule("x").also_encrypt_to,
+        wish_to_lower="allow" if Rule("x").allow_lower else "refuse",
     )
     assert expected == settings.policy.default
 

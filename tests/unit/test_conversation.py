@@ -16,8 +16,9 @@ from relay.errors import (
     NextHopUnavailable,
     SenderNotAllowed,
 )
-from relay.message import Address, Client, Login, MailOptions, Mixed
+from relay.message import Address, Client, Login, MailOptions
 from relay.openpgp.sequoia import SequoiaEngine
+from relay.rule import Mixed
 from tests.fakes import ScriptedSession
 from tests.line import Line, LyingEngine, policy
 

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 
 from relay import decision
-from relay.errors import KeyLookupFailed, KeyLookupGaveUp, KeyMissing, KeyUnusable, MixedRefused, RelayError
-from relay.message import (
-    Address,
-    Admission,
-    Answer,
-    Certificate,
-    Encrypt,
-    Lookup,
-    LookupResult,
-    Mixed,
-    Rule,
-    Verdict,
+from relay.errors import (
+    CalendarRefused,
+    KeyLookupFailed,
+    KeyLookupGaveUp,
+    KeyMissing,
+    KeyUnusable,
+    MixedRefused,
+    ReaderKeyMissing,
+    RelayError,
 )
+from relay.message import Address, Admission, Answer, Certificate, Lookup, LookupResult, Verdict
+from relay.mime.wishes import Wish
+from relay.remembered import Trust
+from relay.rule import Calendar, Encrypt, Exemption, Mixed, Rule
 
 BOB = Address("bob@example.com", "bob", "example.com")
 CAROL = Address("carol@example.com", "carol", "example.com")
@@ -148,6 +150,111 @@ def test_plan_refuses_a_plain_message_that_was_waited_for() -> None:
 
     with pytest.raises(KeyMissing):
         decision.plan([Admission(BOB, rule, LOOKUPS[LookupResult.NONE])], ())
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_null_sender", "waits"),
+    [
+        ({"exempt": frozenset({Exemption.MDN})}, True, True),
+        ({"exempt": frozenset({Exemption.MDN})}, False, False),
+        ({"exempt": frozenset({Exemption.LIST})}, False, True),
+        ({"calendar": Calendar.CLEAR}, False, True),
+        ({"allow_lower": True}, False, True),
+        ({}, True, False),
+    ],
+)
+def test_refusal_at_rcpt_waits_where_the_content_may_make_up_for_the_key(
+    fields: dict[str, Any], is_null_sender: bool, waits: bool
+) -> None:
+    """What only the null sender sends is not waited for from anybody else; an outage never waits."""
+    rule = replace(RULE, **fields)
+    refusals = [
+        decision.refusal_at_rcpt(BOB, rule, LOOKUPS[result], is_null_sender=is_null_sender)
+        for result in (LookupResult.NONE, LookupResult.UNAVAILABLE)
+    ]
+
+    assert [not waits, True] == [refusal is not None for refusal in refusals]
+
+
+# --------------------------------------------------------------------------- exemptions and wishes
+
+KINDS = frozenset(Exemption)
+
+
+@pytest.mark.parametrize("kind", Exemption)
+def test_exempted_only_what_the_rule_names(kind: Exemption) -> None:
+    """A message of every kind is exempt under a rule that names one of them, and for nobody else."""
+    calendar = Calendar.CLEAR if kind is Exemption.CALENDAR else Calendar.ENCRYPT
+    rule = replace(RULE, exempt=frozenset({kind}) - {Exemption.CALENDAR}, calendar=calendar)
+    admissions = [Admission(BOB, rule), Admission(CAROL, RULE)]
+
+    assert {BOB: frozenset({kind})} == decision.exempted(admissions, KINDS, frozenset())
+    assert {} == decision.exempted(admissions, KINDS - {kind}, frozenset())
+
+
+def test_exempted_list_traffic_is_not_what_names_the_recipient() -> None:
+    """Who stands in To or Cc is written to by the author, not served by a list (D-17)."""
+    admissions = [Admission(BOB, replace(RULE, exempt=frozenset({Exemption.LIST})))]
+
+    assert {} == decision.exempted(admissions, KINDS, frozenset({BOB.key}))
+
+
+def test_exempted_calendar_refused_by_a_rule_refuses_the_message() -> None:
+    """`calendar: refuse` says so to the sender, with the recipient and the rule."""
+    with pytest.raises(CalendarRefused) as caught:
+        decision.exempted([Admission(BOB, replace(RULE, calendar=Calendar.REFUSE))], KINDS, frozenset())
+
+    assert {"<bob@example.com>", "policy.default;"} <= set(caught.value.reply().text.split())
+
+
+def test_plan_exempted_recipient_leaves_in_clear_and_the_other_is_encrypted_apart() -> None:
+    """The exempted copy needs no key; beside another `always` it still is a clear copy, and refused."""
+    exempt = Admission(BOB, RULE, LOOKUPS[LookupResult.NONE])
+    split = Admission(CAROL, replace(RULE, mixed=Mixed.SPLIT), LOOKUPS[LookupResult.USABLE])
+    strict = Admission(CAROL, RULE, LOOKUPS[LookupResult.USABLE])
+    named = {BOB: frozenset({Exemption.MDN})}
+
+    assert decision.Plan((split,), (), (exempt,)) == decision.plan([exempt, split], (), named)
+    assert decision.Plan((), (), (exempt,)) == decision.plan([exempt], (), named)
+    for admissions, refused in (([exempt, strict], ()), ([exempt], (DAVE,))):
+        with pytest.raises(MixedRefused):
+            decision.plan(admissions, refused, named)
+
+
+@pytest.mark.parametrize("encrypt", Encrypt)
+def test_wished_raise_always_counts_and_lower_only_where_the_rule_says_so(encrypt: Encrypt) -> None:
+    """A message can demand more than its rule, and less only with `wish_to_lower: allow`."""
+    rule = replace(RULE, encrypt=encrypt, exempt=frozenset({Exemption.MDN}), calendar=Calendar.CLEAR)
+    raised = decision.wished(rule, Wish.RAISE)
+
+    assert (Encrypt.ALWAYS, frozenset()) == (raised.encrypt, raised.exemptions)
+    assert rule == decision.wished(rule, Wish.LOWER)
+    assert Encrypt.NEVER is decision.wished(replace(rule, allow_lower=True), Wish.LOWER).encrypt
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (LookupResult.USABLE, None),
+        (LookupResult.NONE, ReaderKeyMissing),
+        (LookupResult.UNUSABLE, ReaderKeyMissing),
+        (LookupResult.UNAVAILABLE, KeyLookupFailed),
+    ],
+)
+def test_refusal_of_reader_of_every_result(result: LookupResult, expected: type[RelayError] | None) -> None:
+    """Nothing leaves that a reader of `also_encrypt_to` could not open; an outage is temporary."""
+    refusal = decision.refusal_of_reader(CAROL, replace(RULE, encrypt=Encrypt.WHEN_POSSIBLE), LOOKUPS[result])
+
+    assert (type(refusal) if refusal else None) == expected
+
+
+def test_reader_to_find_by_hand_needs_neither_user_id_nor_trust() -> None:
+    """A fingerprint was chosen by the administrator; the sender's key is looked up like a recipient's."""
+    rule = replace(RULE, certificates=("C" * 40,), min_trust=Trust.MANUAL)
+
+    assert (BOB, replace(rule, certificates=())) == decision.reader_to_find("sender", rule, BOB)
+    _, by_hand = decision.reader_to_find("A" * 40, rule, BOB)
+    assert (("A" * 40,), min(Trust)) == (by_hand.certificates, by_hand.min_trust)
 
 
 # --------------------------------------------------------------------------- mixed recipients

@@ -15,11 +15,13 @@ from relay.address import parse_mailbox
 from relay.errors import KeySourceUnavailable, KeySourceUnreachable
 from relay.explain import NULL_SENDER, Explanation, as_dict, as_table, explain, needs_attention, together
 from relay.lookup import KeyFinder, Listed
-from relay.message import Address, Certificate, Encrypt, KeyChange, Mixed
+from relay.merging import Entry
+from relay.message import Address, Certificate
 from relay.openpgp.judge import Judge
 from relay.pins import Pins
-from relay.policy import Entry, Policy, parse_pattern
+from relay.policy import Policy, parse_pattern
 from relay.remembered import Pin, Trust
+from relay.rule import Calendar, Encrypt, Exemption, Headers, KeyChange, Mixed
 from tests import keys
 from tests.fakes import FixedClock, ListJournal, PinsInMemory
 
@@ -93,6 +95,12 @@ def _shown(explanation: Explanation) -> str:
         ),
         ("curve25519@example.com", {"encrypt": Encrypt.NEVER}, "clear", None),
         ("nobody@example.com", {"accept_encrypted": True}, "needs-encrypted", (550, "5.7.1")),
+        ("nobody@example.com", {"exempt": frozenset({Exemption.LIST})}, "needs-encrypted", (550, "5.7.1")),
+        ("nobody@example.com", {"exempt": frozenset({Exemption.MDN})}, "refuse", (550, "5.7.1")),
+        ("nobody@example.com", {"allow_lower": True}, "needs-encrypted", (550, "5.7.1")),
+        ("curve25519@example.com", {"also_encrypt_to": (GOOD.fingerprint,)}, "encrypt", None),
+        ("curve25519@example.com", {"also_encrypt_to": ("F" * 40,)}, "refuse", (550, "5.7.1")),
+        ("curve25519@example.com", {"keys": ("folder", "down")}, "defer", (451, "4.7.5")),
         ("a%b@example.com", {}, "refuse", (553, "5.1.3")),
     ],
 )
@@ -143,6 +151,40 @@ async def test_as_dict_has_every_key_of_its_contract() -> None:
         rule[name] for name in ("key_change", "pinned_key_missing", "min_trust")
     ]
     json.dumps(found)
+
+
+async def test_explain_tells_what_would_make_up_for_the_key() -> None:
+    """An admin reads which messages a recipient without a key gets all the same."""
+    entry = _entry(exempt=frozenset({Exemption.LIST}), accept_encrypted=True, allow_lower=True)
+    sentence = (await _explained("nobody@example.com", entry)).sentence
+
+    assert sentence.startswith("accepted only if the sender's program has encrypted the message itself or ")
+    assert "(list) or the message itself asks to leave in clear" in sentence
+
+
+async def test_explain_tells_the_shape_of_a_copy_and_who_else_reads_it() -> None:
+    """Every setting that shapes a copy is shown, for people and for programs."""
+    readers = ("sender", GOOD.fingerprint)
+    fields = {"headers": Headers.KEEP, "also_encrypt_to": readers, "calendar": Calendar.CLEAR}
+    explanation = await _explained(
+        "curve25519@example.com", _entry(**fields), sender="curve25519@example.com"
+    )
+    shown, found = _shown(explanation), as_dict(explanation)
+
+    assert "also_encrypt_to" in shown
+    assert f"curve25519@example.com: {GOOD.fingerprint}" in shown
+    rule = found["rule"]
+    assert isinstance(rule, dict)
+    assert {
+        "headers": "keep",
+        "format": "pgp-mime",
+        "exempt": [],
+        "calendar": "clear",
+        "also_encrypt_to": list(readers),
+        "sign": None,
+        "wish_to_lower": "refuse",
+    }.items() <= rule.items()
+    assert [GOOD.fingerprint] * 2 == [each["fingerprint"] for each in found["also_encrypted_to"]]  # type: ignore[attr-defined]
 
 
 async def test_as_table_shows_why() -> None:

@@ -18,9 +18,10 @@ from relay.errors import (
     StoreUnavailable,
 )
 from relay.lookup import KeyFinder, Listed
-from relay.message import Address, Certificate, LookupResult, Rule, Verdict
+from relay.message import Address, Certificate, LookupResult, Verdict
 from relay.pins import Pins
 from relay.remembered import Pin, Trust
+from relay.rule import Rule
 from tests.fakes import FixedClock, ListJournal, PinsInMemory
 
 BOB = Address("bob@example.com", "bob", "example.com")

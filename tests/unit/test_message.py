@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from relay.address import parse_mailbox
-from relay.message import Admission, Answer, Certificate, Lookup, LookupResult, Released, Reply, Rule, Verdict
+from relay.message import Admission, Answer, Certificate, Lookup, LookupResult, Released, Reply, Verdict
+from relay.rule import Rule
 
 BOB = parse_mailbox("bob@example.com")
 USABLE = Verdict(Certificate(b"x", "A" * 40, (), "folder"), True, "usable")

@@ -9,9 +9,10 @@ from datetime import UTC, datetime
 import pytest
 
 from relay.lookup import KeyFinder, Listed
-from relay.message import Address, Certificate, KeyChange, Lookup, LookupResult, PinConflict, Rule, Verdict
+from relay.message import Address, Certificate, Lookup, LookupResult, PinConflict, Verdict
 from relay.pins import MAX_REMEMBERED_OCTETS, Pins
 from relay.remembered import PendingState, Pin, Trust
+from relay.rule import KeyChange, Rule
 from tests.fakes import FixedClock, ListJournal, PinsInMemory
 
 BOB = Address("bob@example.com", "bob", "example.com")

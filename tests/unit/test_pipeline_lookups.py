@@ -20,23 +20,14 @@ from relay.errors import (
     RelayError,
 )
 from relay.lookup import KeyFinder, Listed
-from relay.message import (
-    Address,
-    Certificate,
-    Encrypt,
-    KeyChange,
-    Lookup,
-    LookupResult,
-    PinConflict,
-    Sealed,
-    Verdict,
-)
+from relay.message import Address, Certificate, Lookup, LookupResult, PinConflict, Sealed, Verdict
 from relay.openpgp.judge import Judge
 from relay.openpgp.sequoia import SequoiaEngine
 from relay.parts import Parts
 from relay.pins import Pins
 from relay.pipeline import Transaction, _acceptable
 from relay.remembered import Pin, Trust
+from relay.rule import Encrypt, KeyChange
 from tests import keys
 from tests.fakes import ListJournal, PinsInMemory
 from tests.line import ALICE, BOB, FixtureSource, Line, NextHopInMemory, OnePassword, policy

@@ -8,10 +8,10 @@ from datetime import datetime, timedelta
 
 from relay.errors import StoreUnavailable
 from relay.keys.autocrypt import Learner
-from relay.message import KeyChange
 from relay.mime.autocrypt import Header
 from relay.openpgp.judge import Judge
 from relay.remembered import LearnedKey, PendingKey, PendingState, Pin, Trust
+from relay.rule import KeyChange
 from tests.fakes import FixedClock, ListJournal
 from tests.keys import certificate, fixture
 from tests.mail import packet

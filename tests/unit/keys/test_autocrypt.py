@@ -11,10 +11,11 @@ import pytest
 
 from relay.errors import KeySourceUnavailable, StoreUnavailable
 from relay.keys.autocrypt import LearnedSource, Learner, certificates_of
-from relay.message import Address, Certificate, KeyChange, Verdict
+from relay.message import Address, Certificate, Verdict
 from relay.mime.autocrypt import Header
 from relay.openpgp.judge import Judge
 from relay.remembered import LearnedKey, PendingKey, PendingState, Trust
+from relay.rule import KeyChange
 from tests.keys import certificate, fixture
 from tests.mail import packet
 from tests.unit.keys.learned import COPY, EARLIER, FETCHED, FIRST, LATER, NOW, OTHER, WHO, Place, header

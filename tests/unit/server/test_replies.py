@@ -5,6 +5,7 @@ import pytest
 
 from relay.message import Offers, Reply
 from relay.mime import headers, pgpmime
+from relay.rule import Headers
 from relay.server import replies
 from tests import keys
 from tests.mail import RECEIVED
@@ -27,8 +28,9 @@ def test_max_bytes_is_never_more_than_the_hop_takes_after_encryption(hop_bytes: 
     message = headers.parse(head + b"x" * (size - len(head)))
     cert = pysequoia.Cert.from_bytes(keys.certificate("rsa3072").data)
 
-    armored = pysequoia.encrypt(recipients=[cert], bytes=pgpmime.payload(message))
-    header, body = pgpmime.wrap(message, armored, boundary=pgpmime.new_boundary(), received=RECEIVED)
+    plan = pgpmime.plan(message, Headers.PROTECT)
+    armored = pysequoia.encrypt(recipients=[cert], bytes=plan.payload)
+    header, body = pgpmime.wrap(plan.outside, armored, boundary=pgpmime.new_boundary(), received=RECEIVED)
 
     assert len(header) + 2 + len(body) <= hop_bytes
 
