@@ -8,6 +8,7 @@
 #   make clean    remove everything that these commands made here
 #
 # Debian packages are installed where make runs as root; elsewhere the missing ones are named.
+# What mail clients showed in the tests is kept in build/artefacts/clients.
 # RELAY_TEST_STRICT=1 turns a skipped test into a failure, WORKERS=0 runs the tests in one process.
 
 PYTHON  ?= python3
@@ -15,10 +16,14 @@ WORKERS ?= 2
 SECONDS ?= 100
 BIN     := .venv/bin
 STAMP   := .venv/installed
+READERS := .venv/readers/installed
 
 RUN_PACKAGES  := gnupg
+NODE          := $(if $(shell command -v npm 2>/dev/null),,npm)
 TEST_PACKAGES := gnupg postfix dovecot-core swaks libnet-ssleay-perl strace openssl \
-	knot knot-dnsutils unbound nginx-light gpg-wks-client slapd postgresql
+	knot knot-dnsutils unbound nginx-light gpg-wks-client slapd postgresql \
+	thunderbird xvfb neomutt tmux notmuch \
+	sq sqop gosop rnp python3-pgpy $(NODE)
 BENCH_PACKAGES := gnupg postfix
 
 .PHONY: run check test fuzz bench clean install run-packages test-packages bench-packages
@@ -37,7 +42,7 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -m "not system" -n $(WORKERS) --dist loadfile tests/unit tests/test_*.py
 
-test: $(STAMP) test-packages
+test: $(STAMP) test-packages $(READERS)
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 
 fuzz: $(STAMP)
@@ -63,6 +68,14 @@ $(STAMP): pyproject.toml
 	@echo "installing Python packages (once) …"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --use-pep517 --editable '.[dev]'
 	@touch $@
+
+# What reads in the tests and comes by npm; without npm the tests that need it say so. There is no lock file,
+# which would name the registry: the versions are exact, and the packages have no dependencies and run no scripts.
+$(READERS): tests/reader_programs/package.json | $(STAMP) test-packages
+	@if ! command -v npm >/dev/null; then exit 0; fi; \
+	echo "installing npm packages (once) …"; \
+	mkdir -p $(@D) && cp $< $(@D) && cd $(@D) \
+		&& npm install --loglevel=error --no-package-lock --ignore-scripts --no-audit --no-fund </dev/null && touch $(@F)
 
 # $(call packages,NAMES): installs the Debian packages that are missing, or names them where it may not.
 # The lists of packages are fetched only if installing fails without. No package may start its server: the tests
