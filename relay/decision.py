@@ -25,6 +25,7 @@ from relay.errors import (
 from relay.message import Address, Admission, Lookup, LookupResult, PinConflict
 from relay.mime.exempt import is_list_traffic_for
 from relay.mime.wishes import Wish
+from relay.policy import Policy
 from relay.remembered import Trust
 from relay.rule import Calendar, Encrypt, Exemption, Mixed, Rule
 
@@ -101,17 +102,32 @@ def exempted(
     return granted
 
 
-def reader_to_find(reader: str, rule: Rule, sender: Address | None) -> tuple[Address, Rule]:
+def _reader_to_find(reader: str, rule: Rule, sender: Address | None, policy: Policy) -> tuple[Address, Rule]:
     """Whose certificate `also_encrypt_to` means, and the rule to look it up with.
+
+    It is looked for where the rule looks. What becomes of the sender's pin is the business of the rule for
+    mail to the sender, not of the one for mail to somebody else.
 
     Args:
         reader: `sender`, or the fingerprint of a certificate that an administrator has chosen.
     """
     plain = replace(rule, encrypt=Encrypt.ALWAYS, certificates=())
     if reader == THE_SENDER and sender is not None:
-        return sender, plain
+        own = policy.rule_for(None, sender)
+        trust = max(rule.min_trust, own.min_trust)
+        change, missing = own.key_change, own.use_missing_pin
+        return sender, replace(plain, min_trust=trust, key_change=change, use_missing_pin=missing)
     by_hand = replace(plain, certificates=(reader,), min_trust=min(Trust))
     return Address(reader, reader, ""), by_hand
+
+
+def readers_to_find(rule: Rule, sender: Address | None, policy: Policy) -> list[tuple[Address, Rule]]:
+    """The same for everybody in `also_encrypt_to`; nobody where the sender is meant and there is none."""
+    return [
+        _reader_to_find(reader, rule, sender, policy)
+        for reader in rule.also_encrypt_to
+        if reader != THE_SENDER or sender is not None
+    ]
 
 
 def refusal_of_reader(reader: Address, rule: Rule, lookup: Lookup) -> RelayError | None:
@@ -121,6 +137,8 @@ def refusal_of_reader(reader: Address, rule: Rule, lookup: Lookup) -> RelayError
             return None
         case LookupResult.UNAVAILABLE:
             return _unavailable(reader, rule, lookup)
+        case _ if lookup.conflict and lookup.pin:
+            return _conflict(reader, rule, lookup, lookup.pin.fingerprint, lookup.pin.source)
         case _:
             verdict = lookup.sentence or "none is known"
             return ReaderKeyMissing(recipient=reader, rule=rule.name, verdict=verdict)

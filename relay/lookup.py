@@ -245,8 +245,9 @@ class KeyFinder:
         Nothing but a server that does not serve is meant: not an answer that cannot be used, nor a failure
         of the store or a bug, nor that the time of this message is over.
         """
-        if not listed.failure_is_none or not isinstance(failure, KeySourceUnreachable) or self._pins is None:
-            return False
+        is_meant = listed.failure_is_none and isinstance(failure, KeySourceUnreachable)
+        if not is_meant or self._pins is None or search.rule.certificates:
+            return False  # whether an address was seen says nothing about a key that was named by hand
         return not await self._pins.was_seen(search.recipient)
 
     async def _asked_at(self, listed: Listed, search: _Search) -> datetime | None:
@@ -302,6 +303,16 @@ class KeyFinder:
         return Lookup(result, chosen, verdicts, tuple(search.answers), trusts=search.trusts)
 
 
+Question = tuple[object, ...]
+"""What the answer of a lookup depends on."""
+
+
+def question(recipient: Address, rule: Rule) -> Question:
+    """Equal for lookups that have the same answer: rules for one address may differ."""
+    wanted = (rule.keys, rule.certificates, rule.min_trust, rule.key_change, rule.use_missing_pin)
+    return (recipient, *wanted)
+
+
 class MessageLookups:
     """The key lookups of one message: those that are known in time run side by side, all within one time.
 
@@ -313,20 +324,21 @@ class MessageLookups:
         self._finder = finder
         self._clock = clock
         self._seconds = seconds
-        self._begun: dict[Address, asyncio.Task[Lookup]] = {}
+        self._begun: dict[Question, asyncio.Task[Lookup]] = {}
         self.waited_seconds = 0.0
         """How long the client has waited so far."""
 
     def begin(self, recipient: Address, rule: Rule) -> None:
         """Starts a lookup that will be asked for."""
-        if recipient not in self._begun:
+        asked = question(recipient, rule)
+        if asked not in self._begun:
             # Not a TaskGroup: each is awaited by its own `find`, and `end` ends those that never come.
-            self._begun[recipient] = asyncio.create_task(self._find(recipient, rule))
+            self._begun[asked] = asyncio.create_task(self._find(recipient, rule))
 
     async def find(self, recipient: Address, rule: Rule) -> Lookup:
         """What `KeyFinder.find` says, in the time that is left."""
         began = self._clock.monotonic()
-        lookup = await (self._begun.pop(recipient, None) or self._find(recipient, rule))
+        lookup = await (self._begun.pop(question(recipient, rule), None) or self._find(recipient, rule))
         self.waited_seconds += self._clock.monotonic() - began
         return lookup
 

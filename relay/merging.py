@@ -46,8 +46,8 @@ class Entry:
 
 
 def only_stricter(entry: Entry) -> Entry:
-    """The entry where it may raise and never lower; its signature and its readers are another address's."""
-    return replace(entry, override=False, also_encrypt_to=None, signing=None)
+    """The entry where it may raise and never lower."""
+    return replace(entry, override=False)
 
 
 class Setting(NamedTuple):
@@ -133,38 +133,50 @@ def _added(readers: Setting, more: Setting) -> Setting:
 
 
 def _exempting(settings: Settings, extra: Settings) -> Settings:
-    """What is left of exemptions where `extra` says `always`: those that it names, too."""
+    """What is left of what lets a message leave in clear where `extra` says `always`: what it names, too."""
     encrypt = extra.get("encrypt")
     if encrypt is None or encrypt.value is not Encrypt.ALWAYS:
         return {}
-    left: Settings = {}
     named = extra["exempt"].value if "exempt" in extra else frozenset()
-    if not settings["exempt"].value <= named:
-        left["exempt"] = Setting(settings["exempt"].value & named, encrypt.entry)
-    is_named = "calendar" in extra and extra["calendar"].value is Calendar.CLEAR
-    if settings["calendar"].value is Calendar.CLEAR and not is_named:
-        left["calendar"] = Setting(Calendar.ENCRYPT, encrypt.entry)
+    left = {"exempt": Setting(settings["exempt"].value & named, encrypt.entry)}
+    if settings["calendar"].value is Calendar.CLEAR:
+        is_named = "calendar" in extra and extra["calendar"].value is Calendar.CLEAR
+        left["calendar"] = Setting(Calendar.CLEAR if is_named else Calendar.ENCRYPT, encrypt.entry)
+    if settings["allow_lower"].value:
+        is_named = "allow_lower" in extra and extra["allow_lower"].value
+        left["allow_lower"] = Setting(is_named, encrypt.entry)
     return left
 
 
 def without_unnamed(settings: Settings, order: list[Entry]) -> Settings:
-    """The settings without exemptions that a more exact entry with `encrypt: always` does not name itself.
+    """The settings without what lets a message leave in clear, where a more exact entry says `always`.
+
+    Such an entry must name the exemption, or the wish, itself; so must a more exact one. And a whole list of
+    exemptions that does not name the calendar takes back what a less exact entry says of it.
 
     Args:
         order: the entries from which the settings come, the most exact first.
     """
-    encrypt = settings["encrypt"]
-    if encrypt.value is not Encrypt.ALWAYS or encrypt.entry is None:
-        return settings
-    rank = order.index(encrypt.entry)
-    unnamed = [
-        name
-        for name in ("exempt", "calendar")
-        if (entry := settings[name].entry) and order.index(entry) > rank
-    ]
-    if settings["calendar"].value is Calendar.REFUSE:  # no exemption, on the contrary
-        unnamed = [name for name in unnamed if name != "calendar"]
-    return {**settings, **{name: Setting(BUILT_IN[name].value, encrypt.entry) for name in unnamed}}
+    rank = {entry.name: place for place, entry in enumerate(order)}
+    kept = dict(settings)
+    for name, lax in _LAX.items():
+        found, encrypt, exempt = (settings.get(each) for each in (name, "encrypt", "exempt"))
+        if found is None or found.entry is None or not lax(found.value):
+            continue
+        deciders = [encrypt] if encrypt and encrypt.value is Encrypt.ALWAYS else []
+        deciders += [exempt] if exempt and name == "calendar" else []
+        for decider in deciders:
+            if decider.entry and rank[decider.entry.name] < rank[found.entry.name]:
+                kept[name] = Setting(BUILT_IN[name].value, decider.entry)
+    return kept
+
+
+_LAX: Mapping[str, Callable[[Any], bool]] = {
+    "exempt": bool,
+    "calendar": lambda calendar: calendar is Calendar.CLEAR,
+    "allow_lower": bool,
+}
+"""Fields that let a message leave in clear, and which of their values do."""
 
 
 def _wins(name: str, setting: Setting, settings: Settings) -> bool:

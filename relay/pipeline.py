@@ -16,7 +16,7 @@ from relay import decision, senders
 from relay.address import has_routing
 from relay.errors import BadAddress, DeliveryIncomplete, NotEncryptedForRecipient, RelayError
 from relay.forward import Forwarded, Forwarder
-from relay.lookup import MessageLookups
+from relay.lookup import MessageLookups, Question, question
 from relay.message import Address, Admission, Client, Lookup, MailOptions, Outgoing, Verdict
 from relay.mime import (
     authors,
@@ -76,7 +76,7 @@ class Transaction:
     lesson: tuple[autocrypt.Header, datetime | None, KeyChange] | None = None
     """The author's key that the message brings, its date, and what the rule says of another key."""
     lookups: MessageLookups = field(init=False)
-    readers: dict[Address, Lookup] = field(default_factory=dict)
+    readers: dict[Question, Lookup] = field(default_factory=dict)
     """What was found for those of `also_encrypt_to`."""
     named: frozenset[str] = frozenset()
     """`Address.key` of everybody in To and Cc; read once, because a long field takes seconds."""
@@ -138,16 +138,15 @@ class Transaction:
 
     async def _readers(self, rule: Rule) -> tuple[Verdict, ...]:
         """The certificates of `also_encrypt_to`; raises the refusal where one cannot be used."""
-        found = [await self._reader(reader, rule) for reader in rule.also_encrypt_to]
+        readers = decision.readers_to_find(rule, self.sender, self.parts.policy)
+        found = [await self._reader(meant, asked, rule) for meant, asked in readers]
         return tuple(verdict for verdicts in found for verdict in verdicts)
 
-    async def _reader(self, reader: str, rule: Rule) -> tuple[Verdict, ...]:
-        if reader == decision.THE_SENDER and self.sender is None:
-            return ()
-        meant, asked = decision.reader_to_find(reader, rule, self.sender)
-        lookup = self.readers.get(meant) or await self.lookups.find(meant, asked)
+    async def _reader(self, meant: Address, asked: Rule, rule: Rule) -> tuple[Verdict, ...]:
+        known = question(meant, asked)
+        lookup = self.readers.get(known) or await self.lookups.find(meant, asked)
         _raise(decision.refusal_of_reader(meant, rule, lookup))
-        self.readers[meant] = lookup
+        self.readers[known] = lookup
         return lookup.chosen
 
     async def _look_up_again(self) -> None:
@@ -183,13 +182,13 @@ class Transaction:
         """
         message = await aside(len(content), self._examined, content)
         encrypted = await aside(len(message.body), detect.already_encrypted, message)
+        header_work = (len(content) - len(message.body)) * _ADDRESS_WORK
         if not encrypted:
-            await self._heed(message)
-        message = wishes.without_wishes(message, self.parts.wishes)
+            await self._heed(await aside(header_work, wishes.wish_of, message, self.parts.wishes))
+        message = await aside(header_work, wishes.without_wishes, message, self.parts.wishes)
         self.lesson = await aside(_lesson_bytes(message) * _ADDRESS_WORK, self._lesson, message)
         await self._look_up_again()
-        header_bytes = len(content) - len(message.body)
-        self.named = await aside(header_bytes * _ADDRESS_WORK, authors.recipients_named, message)
+        self.named = await aside(header_work, authors.recipients_named, message)
         shares = await self._plan(message, encrypted, delivered)
         protector = self._protector()
         async with self.ground.budget.encrypting(len(content), len(shares)):
@@ -208,15 +207,16 @@ class Transaction:
             senders.check_authors(login, authors.author(message))
         return complete.complete(message, message_id=self._message_id(), date=self._date())
 
-    async def _heed(self, message: Message) -> None:
+    async def _heed(self, wish: wishes.Wish | None) -> None:
         """Does what the message itself wishes, as far as the rules allow."""
-        wish = wishes.wish_of(message, self.parts.wishes)
         if wish is None:
             return
+        before = [entry.rule for entry in self.admissions]
         self.admissions = [_under(decision.wished(entry.rule, wish), entry) for entry in self.admissions]
         keyless = [a for a in self.admissions if a.lookup is None and a.rule.encrypt is not Encrypt.NEVER]
         self.admissions = await self._looked_up(keyless)
-        self._record_wish(wish)
+        after = [entry.rule for entry in self.admissions]
+        self._record_wish(wish, [new.name for old, new in zip(before, after, strict=True) if old != new])
 
     def _lesson(self, message: Message) -> tuple[autocrypt.Header, datetime | None, KeyChange] | None:
         header = autocrypt.taught(message, self.client.login) if self.parts.learner else None
@@ -343,10 +343,12 @@ class Transaction:
             result=admission.lookup.result.value if admission.lookup else "not asked",
             source=", ".join(verdict.certificate.source for verdict in admission.chosen),
             certificate=", ".join(verdict.certificate.fingerprint for verdict in admission.chosen),
+            readers=", ".join(verdict.certificate.fingerprint for verdict in admission.also),
         )
 
-    def _record_wish(self, wish: wishes.Wish) -> None:
-        self.ground.journal.record("wish_heeded", id=self.id, wish=wish.value)
+    def _record_wish(self, wish: wishes.Wish, rules: list[str]) -> None:
+        event = "wish_heeded" if rules else "wish_ignored"
+        self.ground.journal.record(event, id=self.id, wish=wish.value, rules=", ".join(dict.fromkeys(rules)))
 
     def _record_exemption(self, recipient: Address, granted: frozenset[Exemption]) -> None:
         self.ground.journal.record(

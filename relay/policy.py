@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from relay.address import parse_domain, parse_mailbox
 from relay.merging import (
     BUILT_IN,
     Entry,
+    Setting,
     Settings,
     combine,
     ignored,
@@ -152,7 +153,8 @@ class Policy:
         if sender is not None:
             match = self.senders.match(sender)
             phrases.update(match.phrases("sender"))
-            from_sender = merge(match.exact + match.general)
+            order = [*match.exact, *match.general]
+            from_sender = without_unnamed(merge(order), order)
             lowering = ignored(settings, from_sender)
             settings = _cover(combine(settings, from_sender), match)
         return rule_of(settings, phrases, lowering)
@@ -165,7 +167,7 @@ class Policy:
     def signing_for(self, sender: Address) -> Signing | None:
         """With which key the messages of this sender are signed."""
         match = self.senders.match(sender)
-        setting = merge(match.exact + match.general).get("signing")
+        setting = merge([*match.exact, *match.bases[::-1], *match.general]).get("signing")
         return setting.value if setting and setting.value.key else None
 
     def rule_for_null_sender(self, recipient: Address) -> Rule:
@@ -177,7 +179,11 @@ class Policy:
         settings = self._of_recipient(match)
         phrases = match.phrases("recipient")
         for entry in self.senders.all():
-            settings = combine(settings, merge([only_stricter(entry)]))
+            # Its signature and its readers are another address's.
+            strict = only_stricter(replace(entry, also_encrypt_to=None, signing=None))
+            settings = combine(settings, merge([strict]))
+            if entry.exempt is not None:  # an exact entry may say less than the one of its domain
+                settings["exempt"] = Setting(settings["exempt"].value & entry.exempt, entry)
             phrases[entry.name] = "may be meant by the null sender and is stricter"
         return rule_of(settings, phrases, [])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 from relay.config.document import Document
@@ -56,6 +56,7 @@ def build_policy(
     )
     _check_senders(document, policy.senders)
     _check_calendar(document, policy)
+    _check_wishes(document, policy)
     _check_reachable(document, built, recipients, senders)
     _check_sources(document, _cases(built, default, recipients, senders), sources)
     return built
@@ -124,10 +125,10 @@ def _exempt(settings: EntrySettings) -> frozenset[Exemption] | None:
 
 
 def _calendar(settings: EntrySettings) -> Calendar | None:
-    """`exempt` is a whole list: one that does not name the calendar does not exempt it."""
-    if settings.calendar is not None or settings.exempt is None:
-        return Calendar(settings.calendar) if settings.calendar else None
-    return Calendar.CLEAR if Exemption.CALENDAR in settings.exempt else Calendar.ENCRYPT
+    """`exempt: [calendar]` is another word for `calendar: clear`."""
+    if settings.calendar is not None:
+        return Calendar(settings.calendar)
+    return Calendar.CLEAR if Exemption.CALENDAR in (settings.exempt or ()) else None
 
 
 def _signing(name: str, settings: EntrySettings) -> Signing | None:
@@ -169,19 +170,34 @@ def _check_senders(document: Document, senders: Mapping[str, SenderSettings]) ->
             )
 
 
-def _check_calendar(document: Document, policy: PolicySettings) -> None:
-    """Two words of one entry about calendars must not contradict each other."""
+def _all_entries(policy: PolicySettings) -> Iterator[tuple[Path, EntrySettings]]:
+    yield ("policy", "default"), policy.default
     sections: Mapping[str, Mapping[str, EntrySettings]] = {
         "domains": policy.domains,
         "addresses": policy.addresses,
         "senders": policy.senders,
     }
-    entries: list[tuple[Path, EntrySettings]] = [(("policy", "default"), policy.default)]
     for section, named in sections.items():
-        entries += [(("policy", section, key), settings) for key, settings in named.items()]
-    for path, settings in entries:
+        for key, settings in named.items():
+            yield ("policy", section, key), settings
+
+
+def _check_calendar(document: Document, policy: PolicySettings) -> None:
+    """Two words of one entry about calendars must not contradict each other."""
+    for path, settings in _all_entries(policy):
         if settings.calendar and Exemption.CALENDAR in (settings.exempt or ()):
             document.add((*path, "exempt"), "calendar stands here and as a setting of its own; keep one")
+
+
+def _check_wishes(document: Document, policy: PolicySettings) -> None:
+    """A rule that listens to wishes which nobody can make."""
+    wishes = document.data.get("wishes")
+    found = wishes if isinstance(wishes, dict) else {}
+    for path, settings in _all_entries(policy):
+        if settings.wish_to_lower == "allow" and not (found.get("header") or found.get("never")):
+            document.warn((*path, "wish_to_lower"), "wishes names neither a header nor a tag for it")
+    if found.get("always") and found.get("always") == found.get("never"):
+        document.add(("wishes", "never"), "is the same tag as wishes.always")
 
 
 def _check_reachable(

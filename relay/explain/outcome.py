@@ -66,7 +66,7 @@ class Explanation:
             case "encrypt":
                 chosen = self.lookup.chosen if self.lookup else ()
                 names = " and ".join(verdict.certificate.fingerprint for verdict in chosen)
-                return f"encrypted to {names}"
+                return f"encrypted to {names}{self._unknown_reader()}"
             case "clear":
                 return (
                     f"sent in clear, because {self._why_clear()}; refused where the message also has a"
@@ -78,6 +78,11 @@ class Explanation:
                 return "not accepted now; the sender's program keeps the message and tries again"
             case _:
                 return "refused; nothing is sent"
+
+    def _unknown_reader(self) -> str:
+        if decision.THE_SENDER not in self.rule.also_encrypt_to or self.sender is not None:
+            return ""
+        return ", and to the sender, who needs a key (--sender says who)"
 
     def _healed(self) -> list[str]:
         """What about a message makes up for the missing key."""
@@ -160,7 +165,13 @@ async def explain(
     if rule.encrypt is not Encrypt.NEVER:
         lookup = await finder.find(recipient, rule, seconds=seconds, explaining=True)
     at_rcpt = decision.refusal_at_rcpt(recipient, rule, lookup, is_null_sender=is_null)
-    readers = await _readers(finder, rule, None if is_null else sender, seconds) if _is_sealed(lookup) else ()
+    meant = decision.readers_to_find(rule, None if is_null else sender, policy) if _is_sealed(lookup) else []
+    readers = tuple(
+        [
+            (reader, await finder.find(reader, asked, seconds=seconds, explaining=True))
+            for reader, asked in meant
+        ]
+    )
     unreadable = (decision.refusal_of_reader(reader, rule, found) for reader, found in readers)
     at_rcpt = at_rcpt or next(filter(None, unreadable), None)
     refusal = at_rcpt or decision.refusal_of(recipient, rule, lookup)
@@ -181,23 +192,6 @@ async def explain(
 
 def _is_sealed(lookup: Lookup | None) -> bool:
     return lookup is not None and bool(lookup.chosen)
-
-
-async def _readers(
-    finder: KeyFinder, rule: Rule, sender: Address | None, seconds: float
-) -> tuple[tuple[Address, Lookup], ...]:
-    """What is found for those who can read each copy beside its recipient, where the sender is known."""
-    meant = [
-        decision.reader_to_find(reader, rule, sender)
-        for reader in rule.also_encrypt_to
-        if reader != decision.THE_SENDER or sender is not None
-    ]
-    return tuple(
-        [
-            (reader, await finder.find(reader, asked, seconds=seconds, explaining=True))
-            for reader, asked in meant
-        ]
-    )
 
 
 def together(explanations: Iterable[Explanation]) -> RelayError | None:

@@ -11,10 +11,10 @@ import secrets
 from dataclasses import dataclass
 
 from relay.message import Address, Released
-from relay.mime import protection
+from relay.mime import contenttype, protection
 from relay.mime.checks import check_clear, needs_smtputf8
 from relay.mime.complete import strip
-from relay.mime.headers import Message, serialise
+from relay.mime.headers import Field, Message, serialise
 from relay.rule import Headers
 
 _CHUNK_BYTES = 1 << 20
@@ -39,8 +39,8 @@ class Plan:
     """What is encrypted, and what stands outside of it."""
 
     payload: bytes
-    outside: tuple[bytes, ...]
-    """Raw header fields, in order."""
+    outside: tuple[Field, ...]
+    """Header fields, in order."""
     is_protected: bool
     """Whether the Subject is inside."""
 
@@ -49,11 +49,25 @@ def plan(message: Message, headers: Headers) -> Plan:
     """Divides a message, completed and stripped, into the inside and the outside of its encrypted copy."""
     inside = entity(message)
     if not protection.is_hidden(headers, message):
-        outside = tuple(field.raw for field in message.fields if not field.is_structural)
-        return Plan(b"".join(inside), outside, is_protected=False)
+        outside = tuple(field for field in message.fields if not field.is_structural)
+        return Plan(b"".join(_under_root(message, inside)), outside, is_protected=False)
+    outside = protection.outside(message)
     if not protection.protects_itself(message):
-        inside = protection.root(message, inside, new_boundary())
-    return Plan(b"".join(inside), protection.outside(message), is_protected=True)
+        inside = protection.root(message, outside, inside, new_boundary())
+    return Plan(b"".join(inside), outside, is_protected=True)
+
+
+def _under_root(message: Message, inside: list[bytes]) -> list[bytes]:
+    """A forwarded message is no root of a payload: old readers take its header for that of this message.
+
+    RFC 9788 §4.10 forbids it.
+    """
+    kinds = [contenttype.parse(field.value) for field in message.get("content-type")]
+    if not any(kind is None or kind.value.startswith("message/") for kind in kinds):
+        return inside
+    boundary = new_boundary().encode("ascii")
+    head = b'Content-Type: multipart/mixed; boundary="' + boundary + b'"\r\n\r\n'
+    return [head, b"--", boundary, b"\r\n", *inside, b"\r\n--", boundary, b"--\r\n"]
 
 
 def entity(message: Message) -> list[bytes]:
@@ -68,12 +82,12 @@ def entity(message: Message) -> list[bytes]:
 
 
 def wrap(
-    outside: tuple[bytes, ...], armored: bytes, *, boundary: str, received: bytes
+    outside: tuple[Field, ...], armored: bytes, *, boundary: str, received: bytes
 ) -> tuple[bytes, bytes]:
     """The encrypted copy: outer header section (without the empty line) and body.
 
     Args:
-        outside: raw fields, as `plan` found them.
+        outside: as `plan` found it.
         armored: the encrypted payload; LF line ends become CRLF.
         received: the relay's own trace field, ended by CRLF.
     """
@@ -85,7 +99,7 @@ def wrap(
     line = b"--" + boundary.encode("ascii")
     body = [line, b"\r\n", _PART_ONE, b"\r\n", line, b"\r\n", _PART_TWO]
     body += [*_crlf(armored), b"\r\n", line, b"--\r\n"]
-    return b"".join([received, *outside, kind]), b"".join(body)
+    return b"".join([received, serialise(outside), kind]), b"".join(body)
 
 
 def release(

@@ -12,13 +12,12 @@ stands beside `hp="cipher"`, because Thunderbird and K-9 look for it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 from relay.mime import contenttype, structure, words
 from relay.mime.headers import Field, Message, serialise
 from relay.rule import Headers
 
-OBSCURED = b"Subject: [...]\r\n"
+OBSCURED = Field("subject", b"Subject: [...]\r\n")
 """RFC 9788 §3.2.1, hcp_baseline: exactly this, in every language."""
 
 _MAX_LINE_OCTETS = 998
@@ -26,8 +25,11 @@ _TRACE = re.compile(r"received|x-received|delivered-to|x-original-to|authenticat
 """How the message travelled, not what its author wrote: not copied into the payload (RFC 9788 §11.2.1).
 
 Signatures of servers never come here: they leave no encrypted copy (`complete.strip`)."""
-_AUTHORS = frozenset({"comments", "keywords", "thread-topic"})
-"""What the author wrote beside the Subject: hcp_baseline, and the copy of the Subject that Outlook makes."""
+_ANSWERS = ("in-reply-to", "references", "x-forwarded-message-id")
+"""Where one of these stands, another message is answered or forwarded."""
+_AUTHORS = re.compile(r"comments|keywords|thread-topic|.*-subject|autocrypt-gossip")
+"""What the author wrote beside the Subject (hcp_baseline), copies of the Subject, and keys of other
+recipients, which belong inside (Autocrypt 1.1, "Key Gossip")."""
 _MACHINES = frozenset(
     {
         "user-agent",
@@ -42,12 +44,13 @@ _MACHINES = frozenset(
 )
 """What tells about the sender's machine and program."""
 _NEEDED = re.compile(
-    r"(?:resent-)?(?:from|sender|reply-to|to|cc|date|message-id)|in-reply-to|references|list-.*|autocrypt.*"
+    r"(?:resent-)?(?:from|sender|reply-to|to|cc|date|message-id)|in-reply-to|references|list-.*|autocrypt"
     r"|openpgp|auto-submitted|precedence|disposition-notification-.*|original-(?:message-id|recipient)"
     r"|return-receipt-to|tls-required|mail-followup-to|mail-reply-to|errors-to"
 )
 """What servers, threads and lists go by stays, whatever stands in it."""
-_PREFIX = re.compile(r"(?:\s*(?:re|aw|fwd?|wg|sv|antw|tr|rv)\s*(?:\[\d+\])?\s*:)+", re.IGNORECASE)
+_PREFIX = re.compile(r"(?:\s*+(?:re|aw|fwd?|wg|sv|antw|tr|rv)\s*+(?:\[\d++\])?+\s*+:)++", re.IGNORECASE)
+"""Possessive: it reads every value of a header, and must not go back over a long one."""
 _SHORT_CHARS = 5
 """Anything shorter stands by chance in many a field; then only an equal value is a repetition."""
 
@@ -55,22 +58,26 @@ _SHORT_CHARS = 5
 def is_hidden(headers: Headers, message: Message) -> bool:
     """Whether the Subject of this message stays inside, under a rule that says `headers`.
 
-    A reply may answer a message whose Subject was hidden, and nobody here can tell (RFC 9788 §6.1).
+    A reply, or what is forwarded, may repeat a Subject that was hidden, and nobody here can tell (RFC 9788
+    §6.1).
     """
     if headers is Headers.KEEP:
-        return bool(message.get("in-reply-to") or message.get("references"))
+        return any(message.get(name) for name in _ANSWERS)
     return headers is Headers.PROTECT
 
 
-def outside(message: Message) -> tuple[bytes, ...]:
-    """The raw fields that stay outside, in order, the Subject obscured (RFC 9788 §5.2.1)."""
-    return tuple(OBSCURED if field.name == "subject" else field.raw for field in _outer(message))
+def outside(message: Message) -> tuple[Field, ...]:
+    """The fields that stay outside, in order, the Subject obscured (RFC 9788 §5.2.1)."""
+    subject = _subject(message)
+    staying = (field for field in message.fields if not field.is_structural and not _goes(field, subject))
+    return tuple(OBSCURED if field.name == "subject" else field for field in staying)
 
 
-def root(message: Message, entity: list[bytes], boundary: str) -> list[bytes]:
+def root(message: Message, outer: tuple[Field, ...], entity: list[bytes], boundary: str) -> list[bytes]:
     """The payload in pieces: the header and, as its only part, the entity.
 
     Args:
+        outer: what stays `outside`.
         message: completed and stripped; its structural fields are those of `entity`.
         entity: Content-* fields, an empty line and the body.
         boundary: of random characters.
@@ -80,7 +87,8 @@ def root(message: Message, entity: list[bytes], boundary: str) -> list[bytes]:
     )
     copied = [field for field in message.fields if not field.is_structural and not _is_trace(field)]
     line = b"--" + boundary.encode("ascii")
-    head = [kind.encode("ascii"), serialise(copied), *_outer_copies(message), b"\r\n"]
+    outer_copies = (b"HP-Outer: " + _folded(field.raw) for field in outer if not _is_trace(field))
+    head = [kind.encode("ascii"), serialise(copied), *outer_copies, b"\r\n"]
     return [*head, line, b"\r\n", *entity, b"\r\n", line, b"--\r\n"]
 
 
@@ -93,7 +101,7 @@ def protects_itself(message: Message) -> bool:
     if signed is None:
         return False
     kind = _content_type(signed.fields)
-    if kind is None or not {"hp", "protected-headers"} & set(kind.parameters):
+    if kind is None or not _is_protecting(kind):
         return False
     held = {(field.name, words.decoded(field.value)) for field in signed.fields}
     subject = _subject(message)
@@ -101,6 +109,12 @@ def protects_itself(message: Message) -> bool:
     return all(
         (field.name, words.decoded(field.value)) in held for field in hidden if field.name not in _MACHINES
     )
+
+
+def _is_protecting(kind: contenttype.Parameterised) -> bool:
+    """Whether readers take the fields of this part for those of the message (RFC 9788 §2.1.1)."""
+    hp, older = (kind.parameters.get(name, "").lower() for name in ("hp", "protected-headers"))
+    return hp in {"clear", "cipher"} or older == "v1"
 
 
 def _signed_part(message: Message) -> structure.Part | None:
@@ -116,16 +130,10 @@ def _content_type(fields: tuple[Field, ...]) -> contenttype.Parameterised | None
     return contenttype.parse(found[0].value) if len(found) == 1 else None
 
 
-def _outer(message: Message) -> list[Field]:
-    """The fields that are seen outside, the Subject among them."""
-    subject = _subject(message)
-    return [field for field in message.fields if not field.is_structural and not _goes(field, subject)]
-
-
 def _goes(field: Field, subject: str) -> bool:
     if field.name == "subject" or _NEEDED.fullmatch(field.name) or _is_trace(field):
         return False
-    return field.name in _AUTHORS or field.name in _MACHINES or _repeats(field, subject)
+    return bool(_AUTHORS.fullmatch(field.name)) or field.name in _MACHINES or _repeats(field, subject)
 
 
 def _repeats(field: Field, subject: str) -> bool:
@@ -152,17 +160,12 @@ def _is_trace(field: Field) -> bool:
     return bool(_TRACE.fullmatch(field.name))
 
 
-def _outer_copies(message: Message) -> Iterator[bytes]:
-    """HP-Outer: how the header left, so that the reader sees what was added on the way (RFC 9788 §2.2)."""
-    for field in _outer(message):
-        if not _is_trace(field):
-            raw = OBSCURED if field.name == "subject" else field.raw
-            yield b"HP-Outer: " + _folded(raw)
-
-
 def _folded(raw: bytes) -> bytes:
-    """The field, folded behind its colon where another name before it would make the line too long."""
-    if raw.index(b"\r\n") + len(b"HP-Outer: ") <= _MAX_LINE_OCTETS:
-        return raw
+    """How HP-Outer repeats a field, so that the reader sees what was added on the way (RFC 9788 §2.2).
+
+    The field with a blank behind its colon (RFC 9788 §2.2.1); folded there where the line is too long.
+    """
     name, _, rest = raw.partition(b":")
-    return name + b":\r\n" + (rest if rest[:1] in b" \t" else b" " + rest)
+    value = rest.lstrip(b" \t\r\n") or b"\r\n"
+    is_long = len(b"HP-Outer: " + name + b": ") + value.index(b"\r\n") > _MAX_LINE_OCTETS
+    return name + (b": \r\n " if is_long else b": ") + value

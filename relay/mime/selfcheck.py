@@ -17,7 +17,7 @@ from relay.message import Address, Sealed
 from relay.mime import headers, packets
 from relay.mime.headers import Message
 from relay.mime.packets import EncryptedMessage
-from relay.rule import Format
+from relay.rule import Format, Headers
 
 _MIME_VERSION = b"MIME-Version: 1.0\r\n"
 _CONTENT_TYPE = re.compile(
@@ -46,9 +46,15 @@ _NEVER_OUTSIDE = re.compile(
     r"content-.*|mime-version|bcc|resent-bcc|return-path|autocrypt-draft-state|fcc|x-mozilla-.*"
     r"|arc-.*|(.*-)?dkim-signature|domainkey-signature|hp-outer"
 )
-_INSIDE_ALONE = re.compile(r"comments|keywords|thread-topic|user-agent|x-mailer|x-originating-ip")
+_INSIDE_ALONE = re.compile(
+    r"comments|keywords|thread-topic|.*-subject|autocrypt-gossip"
+    r"|user-agent|x-mailer|x-mimeole|x-originating-(?:ip|email)|x-php-originating-script|x-(?:sender|client)-ip"
+)
 """Fields that do not stay outside where the header is protected."""
-_ALWAYS_OUTSIDE = re.compile(r"from|to|cc|date|message-id|reply-to|references|in-reply-to|list-.*|autocrypt")
+_ALWAYS_OUTSIDE = re.compile(
+    r"(?:resent-)?(?:from|sender|reply-to|to|cc|date|message-id)|in-reply-to|references|list-.*|autocrypt|received"
+    r"|tls-required|auto-submitted|precedence|disposition-notification-.*|authentication-results|delivered-to"
+)
 _OBSCURED_SUBJECT = b"Subject: [...]\r\n"
 _MAX_LINE_CHARS = 76
 _LINES_PER_PIECE = 1 << 14
@@ -68,7 +74,7 @@ def seal(
     recipients: tuple[Address, ...],
     received: bytes,
     smtputf8: bool,
-    is_protected: bool,
+    header_rule: Headers,
     format: Format = Format.PGP_MIME,
     allows_v2: bool = False,
 ) -> Sealed:
@@ -80,8 +86,8 @@ def seal(
         expected_ids: `Subkey.key_id` of every key to encrypt to; one for each PKESK packet.
         received: the relay's own trace field.
         smtputf8: whether the client asked for SMTPUTF8; kept only if the outer header needs it (RFC 6531).
-        is_protected: whether the Subject is inside and must not be seen here.
-        format: which template it should follow.
+        header_rule: what the rule says of the header.
+        format: what the rule says of the format; inline is allowed by it, never demanded.
         allows_v2: whether every owner of a key can read version 2 of encrypted data (RFC 9580 §13.7).
 
     Raises:
@@ -90,7 +96,10 @@ def seal(
     outer = [field.raw for field in _parsed(header)]
     _need(len(outer) > 2, "fields are missing")
     _need([field.name for field in _parsed(received)] == ["received"], "the trace field is not one Received")
-    before, behind, own = _inline(outer) if format is Format.INLINE else _pgp_mime(outer)
+    is_protected = _has_to_be_protected(header_rule, message)
+    is_inline = outer[-1] == _SEVEN_BIT
+    _need(not is_inline or (format is Format.INLINE and not is_protected), "inline where it must not be")
+    before, behind, own = _inline(outer) if is_inline else _pgp_mime(outer)
     _need(outer[0] == received, "the header does not begin with the trace field")
     _check_fields(outer[1:-own], message, is_protected=is_protected)
     _need(body.startswith(before) and body.endswith(behind), "the body is not the template")
@@ -140,20 +149,28 @@ def _inline(outer: list[bytes]) -> tuple[bytes, bytes, int]:
     return _BEFORE_ARMOR, _BEHIND_ARMOR, 3
 
 
+def _has_to_be_protected(rule: Headers, message: Message) -> bool:
+    """Whether the Subject must not be seen: by the rule, or as an answer to another (RFC 9788 §6.1)."""
+    names = {field.name for field in message.fields}
+    answers = not names.isdisjoint({"in-reply-to", "references", "x-forwarded-message-id"})
+    return rule is Headers.PROTECT or (rule is Headers.KEEP and answers)
+
+
 def _check_fields(outer: list[bytes], message: Message, *, is_protected: bool) -> None:
-    """Every field outside is one of the message, in its order; what has to be hidden is."""
+    """Every field outside is one of the message, in its order; what must be hidden is, nothing is lost."""
+    subjects = {field.value for field in message.fields if field.name == "subject" and field.value}
     left = outer[::-1]
     for field in message.fields:
         if _NEVER_OUTSIDE.fullmatch(field.name):
             continue
-        hides = is_protected and field.name == "subject"
-        expected = _OBSCURED_SUBJECT if hides else field.raw
-        if left and left[-1] == expected and not (is_protected and _INSIDE_ALONE.fullmatch(field.name)):
+        is_obscured = is_protected and field.name == "subject"
+        is_needed = is_obscured or not is_protected or bool(_ALWAYS_OUTSIDE.fullmatch(field.name))
+        if left and left[-1] == (_OBSCURED_SUBJECT if is_obscured else field.raw):
             left.pop()
+            shows = field.value in subjects or _INSIDE_ALONE.fullmatch(field.name)
+            _need(is_needed or not shows, "a field stands outside that should be inside alone")
         else:
-            _need(
-                is_protected and not hides and not _ALWAYS_OUTSIDE.fullmatch(field.name), "a field is missing"
-            )
+            _need(not is_needed, "a field is missing")
     _need(not left, "the header has other fields than it should")
 
 

@@ -71,6 +71,8 @@ def wish_of(message: Message, wishes: Wishes) -> Wish | None:
     subjects = [words.decoded(field.value).lstrip(_BLANKS) for field in message.get("subject")]
     if Wish.RAISE in asked or any(_holds(subject, wishes.always) for subject in subjects):
         return Wish.RAISE
+    if message.get("resent-from"):  # what a stranger once wrote is no wish of who sends it on
+        return None
     if Wish.LOWER in asked or any(_holds(subject, wishes.never, at_start=True) for subject in subjects):
         return Wish.LOWER
     return None

@@ -8,8 +8,9 @@ import pytest
 
 from relay.address import parse_mailbox
 from relay.errors import KeyMissing, KeyUnusable, MixedRefused, RelayError
-from relay.message import Encrypt, Released, Sealed
+from relay.message import Released, Sealed
 from relay.openpgp.sequoia import SequoiaEngine
+from relay.rule import Encrypt
 from tests.line import ALICE, BOB, MARKER, Line, policy
 
 PLAIN = b"From: sender@example.com\r\nTo: curve25519@example.com\r\n"

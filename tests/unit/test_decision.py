@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import product
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from relay import decision
 from relay.errors import (
     CalendarRefused,
+    KeyChangeHeld,
     KeyLookupFailed,
     KeyLookupGaveUp,
     KeyMissing,
@@ -19,10 +21,21 @@ from relay.errors import (
     ReaderKeyMissing,
     RelayError,
 )
-from relay.message import Address, Admission, Answer, Certificate, Lookup, LookupResult, Verdict
+from relay.merging import Entry
+from relay.message import (
+    Address,
+    Admission,
+    Answer,
+    Certificate,
+    Lookup,
+    LookupResult,
+    PinConflict,
+    Verdict,
+)
 from relay.mime.wishes import Wish
-from relay.remembered import Trust
-from relay.rule import Calendar, Encrypt, Exemption, Mixed, Rule
+from relay.policy import Policy
+from relay.remembered import Pin, Trust
+from relay.rule import Calendar, Encrypt, Exemption, KeyChange, Mixed, Rule
 
 BOB = Address("bob@example.com", "bob", "example.com")
 CAROL = Address("carol@example.com", "carol", "example.com")
@@ -248,13 +261,39 @@ def test_refusal_of_reader_of_every_result(result: LookupResult, expected: type[
     assert (type(refusal) if refusal else None) == expected
 
 
-def test_reader_to_find_by_hand_needs_neither_user_id_nor_trust() -> None:
-    """A fingerprint was chosen by the administrator; the sender's key is looked up like a recipient's."""
-    rule = replace(RULE, certificates=("C" * 40,), min_trust=Trust.MANUAL)
+POLICY = Policy.build(Entry(name="policy.default", keys=("keyring",), key_change=KeyChange.REFUSE))
 
-    assert (BOB, replace(rule, certificates=())) == decision.reader_to_find("sender", rule, BOB)
-    _, by_hand = decision.reader_to_find("A" * 40, rule, BOB)
+
+def test_readers_to_find_by_hand_needs_neither_user_id_nor_trust() -> None:
+    """A fingerprint was chosen by the administrator; the sender's key is looked up like a recipient's."""
+    rule = replace(
+        RULE, certificates=("C" * 40,), min_trust=Trust.MANUAL, also_encrypt_to=("sender", "A" * 40)
+    )
+    (sender, own), (_, by_hand) = decision.readers_to_find(rule, BOB, POLICY)
+
+    assert (BOB, (), Trust.MANUAL) == (sender, own.certificates, own.min_trust)
     assert (("A" * 40,), min(Trust)) == (by_hand.certificates, by_hand.min_trust)
+    assert [by_hand] == [asked for _, asked in decision.readers_to_find(rule, None, POLICY)]
+
+
+def test_readers_to_find_pin_of_the_sender_is_judged_by_the_rule_for_mail_to_the_sender() -> None:
+    """Writing to somebody whose rule takes every new key must not change the sender's own pin."""
+    rule = replace(RULE, key_change=KeyChange.ACCEPT, use_missing_pin=True, also_encrypt_to=("sender",))
+    [(_, asked)] = decision.readers_to_find(rule, BOB, POLICY)
+
+    assert (KeyChange.REFUSE, False) == (asked.key_change, asked.use_missing_pin)
+
+
+def test_refusal_of_reader_whose_key_changed_is_what_it_would_be_for_a_recipient() -> None:
+    """A held change is temporary, and the administrator reads which key waits."""
+    pin = Pin(CAROL.key, "B" * 40, "wkd", Trust.WKD, b"x", datetime(2026, 1, 1, tzinfo=UTC))
+    held = Lookup(
+        LookupResult.UNUSABLE, verdicts=(EXPIRED,), pin=pin, conflict=PinConflict.HELD, contender="C" * 40
+    )
+    refusal = decision.refusal_of_reader(CAROL, RULE, held)
+
+    assert isinstance(refusal, KeyChangeHeld)
+    assert refusal.is_temporary
 
 
 # --------------------------------------------------------------------------- mixed recipients

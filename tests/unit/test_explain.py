@@ -162,6 +162,16 @@ async def test_explain_tells_what_would_make_up_for_the_key() -> None:
     assert "(list) or the message itself asks to leave in clear" in sentence
 
 
+async def test_explain_without_a_sender_says_that_one_is_needed() -> None:
+    """Whether the sender can read the copy is not known before it is known who that is."""
+    entry = _entry(also_encrypt_to=("sender",))
+    unknown = await _explained("curve25519@example.com", entry)
+    known = await _explained("curve25519@example.com", entry, sender="nobody@example.com")
+
+    assert unknown.sentence.endswith(", and to the sender, who needs a key (--sender says who)")
+    assert ("encrypt", "refuse") == (unknown.outcome, known.outcome)
+
+
 async def test_explain_tells_the_shape_of_a_copy_and_who_else_reads_it() -> None:
     """Every setting that shapes a copy is shown, for people and for programs."""
     readers = ("sender", GOOD.fingerprint)

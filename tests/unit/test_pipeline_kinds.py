@@ -283,6 +283,35 @@ async def test_admit_reader_without_a_usable_key_refuses_the_recipient(line: Lin
     assert "rcpt" not in line.session.dialogue
 
 
+async def test_admit_reader_s_key_of_one_rule_is_not_used_under_another(line: Line) -> None:
+    """Rules differ in whom they trust: what one found must not serve the other (a bug once)."""
+    strict = {"also_encrypt_to": (ARCHIVE,), "keys": ("other",)}
+    line.policy = _policy((BOB, strict), also_encrypt_to=(ARCHIVE,))
+    transaction = await line.begin()
+    await transaction.admit(parse_mailbox(ALICE))
+    with pytest.raises(KeyLookupFailed):
+        await transaction.admit(parse_mailbox(BOB))
+
+
+async def test_relay_wish_that_changes_no_rule_is_logged_as_ignored(line: Line) -> None:
+    """The log does not say that a message was lowered when it was not."""
+    line.wishes, line.policy = WISHES, _policy()
+    await line.send(_content("[clear] Lunch"), ALICE)
+    line.policy = _policy(allow_lower=True)
+    await line.send(_content("[clear] Lunch"), ALICE)
+
+    heard = [(event, fields["rules"]) for event, fields in line.journal.events if event.startswith("wish_")]
+    assert [("wish_ignored", ""), ("wish_heeded", "policy.default (lowered by the message)")] == heard
+
+
+async def test_relay_resent_message_lowers_nothing(line: Line) -> None:
+    """What a stranger once wrote into a Subject is no wish of who sends it on."""
+    line.wishes, line.policy = WISHES, _policy(allow_lower=True)
+    await line.send(_content("[clear] Lunch", "Resent-From: sender@example.com\n"), ALICE)
+
+    assert isinstance(line.session.taken[0], Sealed)
+
+
 async def test_admit_reader_matters_only_for_encrypted_copies(line: Line) -> None:
     """A message that leaves in clear needs nobody else's key."""
     line.policy = _policy(encrypt=Encrypt.WHEN_POSSIBLE, also_encrypt_to=("sender",))

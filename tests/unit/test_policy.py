@@ -674,11 +674,80 @@ def test_rule_for_readers_of_both_sides_are_added() -> None:
     assert ("AAAA",) == of.rule_for_null_sender(parse_mailbox("x@b.example")).also_encrypt_to
 
 
-def test_rule_for_reader_of_a_base_address_does_not_reach_sub_addresses() -> None:
-    """An address entry covers sub-addresses where it is stricter; another reader is not."""
-    of = policy({}, {"bob@a.example": {"also_encrypt_to": ("AAAA",)}})
+def test_rule_for_readers_and_signature_of_a_base_address_reach_sub_addresses() -> None:
+    """An archive is not evaded, nor a signature lost, by a sub-address; it is the same person."""
+    own = {"also_encrypt_to": ("BBBB",), "signing": Signing("AA")}
+    of = policy({}, {"bob@a.example": {"also_encrypt_to": ("AAAA",)}}, {"me@b.example": own})
+    found = rule(of, "bob+x@a.example", "me+x@b.example")
 
-    assert () == rule(of, "bob+x@a.example").also_encrypt_to
+    assert (("AAAA", "BBBB"), Signing("AA")) == (found.also_encrypt_to, found.signing)
+    assert Signing("AA") == of.signing_for(parse_mailbox("me+x@b.example"))
+
+
+@pytest.mark.parametrize(
+    ("recipients", "senders"),
+    [
+        ({"a.example": {"encrypt": ALWAYS}}, {}),
+        ({}, {"hr.example": {"encrypt": ALWAYS}}),
+        ({"bob@a.example": {"encrypt": ALWAYS}}, {}),
+    ],
+)
+@pytest.mark.parametrize("sender", ["eve@hr.example", None])
+def test_rule_for_always_of_an_entry_is_not_lowered_by_a_wish_that_it_does_not_allow(
+    recipients: Entries, senders: Entries, sender: str | None
+) -> None:
+    """`wish_to_lower` is an exemption like any other: who says `always` must allow it."""
+    of = policy({"encrypt": WHEN_POSSIBLE, "allow_lower": True}, recipients, senders)
+    to = parse_mailbox("bob+x@a.example")
+    found = of.rule_for(parse_mailbox(sender), to) if sender else of.rule_for_null_sender(to)
+
+    assert (ALWAYS, False) == (found.encrypt, found.allow_lower)
+
+
+def test_rule_for_wish_that_the_entry_with_always_allows_itself() -> None:
+    """Beside `always` it is the admin's word."""
+    of = policy({}, {"a.example": {"encrypt": ALWAYS, "allow_lower": True}})
+
+    assert rule(of, "bob@a.example").allow_lower
+
+
+def test_rule_for_sub_address_of_an_entry_with_always_is_found() -> None:
+    """An entry that covers sub-addresses is compared with those from which it takes over (a bug once)."""
+    base = {"encrypt": ALWAYS, "exempt": MDN, "also_encrypt_to": ("sender",)}
+    of = policy({"encrypt": WHEN_POSSIBLE, "exempt": MDN | DSN}, {"bob@a.example": base})
+
+    assert (ALWAYS, MDN) == (rule(of, "bob+x@a.example").encrypt, rule(of, "bob+x@a.example").exemptions)
+
+
+def test_rule_for_sender_whose_exact_entry_says_always_must_name_the_exemption_there() -> None:
+    """What its domain exempts does not hold against it."""
+    senders: Entries = {"b.example": {"exempt": MDN}, "boss@b.example": {"encrypt": ALWAYS}}
+    of = policy({"encrypt": WHEN_POSSIBLE, "exempt": MDN}, senders=senders)
+
+    assert frozenset() == rule(of, "x@a.example", "boss@b.example").exemptions
+
+
+def test_rule_for_null_sender_has_no_exemption_that_an_exact_sender_has_not() -> None:
+    """Leaving the sender out never lowers anything."""
+    senders: Entries = {
+        "b.example": {"encrypt": ALWAYS, "exempt": MDN},
+        "boss@b.example": {"exempt": frozenset()},
+    }
+    of = policy({"encrypt": ALWAYS, "exempt": MDN}, senders=senders)
+
+    assert frozenset() == of.rule_for_null_sender(parse_mailbox("x@a.example")).exemptions
+
+
+@pytest.mark.parametrize(
+    ("inherited", "expected"), [(Calendar.CLEAR, Calendar.ENCRYPT), (Calendar.REFUSE, Calendar.REFUSE)]
+)
+def test_rule_for_list_of_exemptions_without_the_calendar_takes_its_exemption_back(
+    inherited: Calendar, expected: Calendar
+) -> None:
+    """A list is whole; but it does not turn a refusal into something weaker."""
+    of = policy({"calendar": inherited}, {"a.example": {"exempt": MDN}})
+
+    assert expected is rule(of, "bob@a.example").calendar
 
 
 def test_signing_for_most_exact_sender_entry_counts() -> None:

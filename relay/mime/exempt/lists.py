@@ -55,8 +55,13 @@ def _is_within(domain: str, list_id: str) -> bool:
 
 
 def _is_author(message: Message, sender: Address) -> bool:
-    """Whether the envelope sender wrote it; who cannot be read may have."""
+    """Whether the envelope sender wrote it, under a sub-address or not; who cannot be read may have."""
     try:
-        return sender.key in {one.key for one in author(message)}
+        return _base(sender) in {_base(one) for one in author(message)}
     except MessageRefused:
         return True
+
+
+def _base(address: Address) -> str:
+    local, _, domain = address.key.rpartition("@")
+    return f"{local.partition('+')[0]}@{domain}"

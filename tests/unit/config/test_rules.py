@@ -122,3 +122,15 @@ def test_load_min_trust_beside_release_is_a_warning(entry: str, count: int, load
     found = [path for path, _ in warnings(loaded(f"{BASE}  domains: {{a.example: {entry}}}\n"))]
 
     assert ['policy.domains["a.example"]'] * count == [path for path in found if path != "keys.koo"]
+
+
+@pytest.mark.parametrize(
+    ("wishes", "count"),
+    [("{}", 1), ('{always: "[x]"}', 1), ('{never: "[x]"}', 0), ("{header: X-Encrypt}", 0)],
+)
+def test_load_rule_that_listens_to_nothing_is_a_warning(wishes: str, count: int, loaded: Load) -> None:
+    """`wish_to_lower: allow` means nothing as long as no message can wish."""
+    text = f"{BASE}  domains: {{a.example: {{wish_to_lower: allow}}}}\nwishes: {wishes}\n"
+    found = [path for path, _ in warnings(loaded(text))]
+
+    assert ['policy.domains["a.example"].wish_to_lower'] * count == [p for p in found if "wish" in p]

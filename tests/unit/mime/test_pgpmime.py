@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.errors import MessageRefused
-from relay.mime.headers import Message, parse
+from relay.mime.headers import Field, Message, parse
 from relay.mime.pgpmime import entity, new_boundary, plan, release, wrap
 from relay.rule import Headers
 from tests.mail import BOUNDARY, RECEIVED, armor, crlf, encrypted
@@ -89,7 +89,7 @@ def payload(message: Message) -> bytes:
     return b"".join(entity(message))
 
 
-def _outside(message: Message) -> tuple[bytes, ...]:
+def _outside(message: Message) -> tuple[Field, ...]:
     return plan(message, Headers.KEEP).outside
 
 
@@ -271,7 +271,17 @@ def test_plan_headers_kept_encrypts_the_entity_alone() -> None:
     found = plan(parse(_MESSAGE), Headers.KEEP)
 
     assert (_INNER, False) == (found.payload, found.is_protected)
-    assert b"Subject: Lunch\r\n" in found.outside
+    assert b"Subject: Lunch\r\n" in [field.raw for field in found.outside]
+
+
+def test_plan_forwarded_message_is_never_the_root_of_a_payload() -> None:
+    """Old readers would take its header for that of this message (RFC 9788 §4.10, H-10)."""
+    content = b"From: a@b.example\r\nContent-Type: message/rfc822\r\n\r\nSubject: other\r\n\r\nx"
+    payload = plan(parse(content), Headers.KEEP).payload
+
+    assert payload.startswith(b'Content-Type: multipart/mixed; boundary="')
+    assert b"\r\nContent-Type: message/rfc822\r\n\r\nSubject: other\r\n\r\nx\r\n--" in payload
+    assert b"hp=" not in payload
 
 
 def test_plan_two_copies_have_different_boundaries() -> None:

@@ -79,7 +79,7 @@ def _seal(
         recipients=_BOB,
         received=received,
         smtputf8=smtputf8,
-        is_protected=True,
+        header_rule=Headers.PROTECT,
         allows_v2=allows_v2,
     )
 
@@ -166,7 +166,7 @@ def test_seal_field_that_was_not_stripped_is_caught(name: str) -> None:
             recipients=_BOB,
             received=RECEIVED,
             smtputf8=False,
-            is_protected=True,
+            header_rule=Headers.PROTECT,
         )
 
 
@@ -333,7 +333,7 @@ def test_seal_version_2_is_not_allowed_by_default() -> None:
             recipients=_BOB,
             received=RECEIVED,
             smtputf8=False,
-            is_protected=True,
+            header_rule=Headers.PROTECT,
         )
 
 
@@ -408,7 +408,7 @@ def test_seal_smtputf8_is_kept_only_where_the_header_needs_it(note: str, asked: 
         recipients=_BOB,
         received=RECEIVED,
         smtputf8=asked,
-        is_protected=True,
+        header_rule=Headers.PROTECT,
     )
 
     assert expected == sealed.smtputf8
@@ -432,18 +432,60 @@ def test_seal_large_copy_lets_other_threads_run() -> None:
     assert longest < 0.2  # measured: 0.02; a loaded machine must not make this test fail
 
 
+@pytest.mark.parametrize(
+    ("field", "stays"),
+    [
+        ("TLS-Required: No", True),
+        ("Sender: a@b.example", True),
+        ("X-MimeOLE: Produced", False),
+        ("X-Client-IP: 192.0.2.1", False),
+        ("X-Note: Lunch", False),
+        ("X-Old-Subject: x", False),
+    ],
+)
+def test_seal_field_on_the_wrong_side_is_caught(field: str, stays: bool) -> None:
+    """What servers need may not be lost, and what repeats the Subject may not be shown."""
+    message = parse(crlf(f"From: a@b.example\nSubject: Lunch\n{field}\n\nx"))
+    raw = f"{field}\r\n".encode()
+    other = [each for each in plan(message, Headers.PROTECT).outside if each.raw != raw]
+    wrong = tuple(other) if stays else (*other, message.fields[-1])
+    header, body = wrap(wrong, _ARMOR, boundary=BOUNDARY, received=RECEIVED)
+    with pytest.raises(EncryptionFailed):
+        seal(
+            header,
+            body,
+            message=message,
+            expected_ids=(KEY_ID,),
+            recipients=_BOB,
+            received=RECEIVED,
+            smtputf8=False,
+            header_rule=Headers.PROTECT,
+        )
+
+
+def test_seal_reply_is_protected_whoever_says_that_the_header_is_kept() -> None:
+    """The self-check decides itself what has to be hidden."""
+    message = parse(b"From: a@b.example\r\nSubject: Re: s\r\nIn-Reply-To: <1@a>\r\n\r\nx")
+    header, body = wrap(message.fields, _ARMOR, boundary=BOUNDARY, received=RECEIVED)
+    arguments = {"message": message, "expected_ids": (KEY_ID,), "recipients": _BOB, "received": RECEIVED}
+    with pytest.raises(EncryptionFailed):
+        seal(header, body, **arguments, smtputf8=False, header_rule=Headers.KEEP)
+
+    assert seal(header, body, **arguments, smtputf8=False, header_rule=Headers.KEEP_REPLIES)
+
+
 def test_seal_kept_header_is_the_message_s_own() -> None:
     """Under `headers: keep` every field stays, and not one may be lost or obscured."""
     kept = plan(_MESSAGE, Headers.KEEP)
     header, body = wrap(kept.outside, _ARMOR, boundary=BOUNDARY, received=RECEIVED)
     arguments = {"message": _MESSAGE, "expected_ids": (KEY_ID,), "recipients": _BOB, "received": RECEIVED}
 
-    assert header == seal(header, body, **arguments, smtputf8=False, is_protected=False).header
+    assert header == seal(header, body, **arguments, smtputf8=False, header_rule=Headers.KEEP).header
     for other in (_HEADER, header.replace(b"Keywords: merger\r\n", b"")):
         with pytest.raises(EncryptionFailed):
-            seal(other, body, **arguments, smtputf8=False, is_protected=False)
+            seal(other, body, **arguments, smtputf8=False, header_rule=Headers.KEEP)
     with pytest.raises(EncryptionFailed):
-        seal(header, body, **arguments, smtputf8=False, is_protected=True)
+        seal(header, body, **arguments, smtputf8=False, header_rule=Headers.PROTECT)
 
 
 _TEXT = parse(b"From: alice@a.example\r\nSubject: Lunch\r\n\r\nsecret\r\n")
@@ -459,7 +501,7 @@ def _seal_inline(header: bytes, body: bytes) -> Sealed:
         recipients=_BOB,
         received=RECEIVED,
         smtputf8=False,
-        is_protected=False,
+        header_rule=Headers.KEEP,
         format=Format.INLINE,
     )
 
