@@ -10,7 +10,7 @@ import pysequoia
 from relay.address import parse_mailbox
 from relay.keys import wkd
 from relay.message import Address
-from tests.integration.conftest import SENDER, ciphertext
+from tests.integration.conftest import SENDER, ciphertext, only_part
 
 _numbers = itertools.count(1)
 
@@ -43,10 +43,10 @@ class Person:
         return person(self.address)
 
     def reads(self, message: bytes) -> bytes:
-        """The plaintext of a PGP/MIME message; raises if it is for somebody else."""
+        """The entity that was encrypted, without the protected header; raises if it is for somebody else."""
         found = pysequoia.decrypt(ciphertext(message), decryptor=self.secret.decryptor()).bytes
         assert found is not None
-        return found
+        return only_part(found)
 
 
 def person(address: str) -> Person:
