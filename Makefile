@@ -13,7 +13,7 @@
 
 PYTHON  ?= python3
 WORKERS ?= 2
-SECONDS ?= 100
+SECONDS ?= 70
 BIN     := .venv/bin
 STAMP   := .venv/installed
 READERS := .venv/readers/installed

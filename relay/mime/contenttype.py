@@ -14,6 +14,8 @@ from urllib.parse import unquote_to_bytes
 _MAX_VALUE_BYTES = 16_384
 _MAX_PARAMETERS = 100
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`{|}~0-9A-Za-z]+")
+_KIND = re.compile(rf"{_TOKEN.pattern}(?:/{_TOKEN.pattern})?")
+"""Blanks around the slash are read in two ways."""
 _QUOTED = re.compile(r'"((?:[^"\\]|\\.)*)"')
 _COMMENT_STEP = re.compile(r"[()]|\\.")
 _SEGMENT = re.compile(r"([^*]+)(?:\*(0|[1-9][0-9]?))?(\*)?")
@@ -54,9 +56,7 @@ class _Reader:
         self._has_comment = False
 
     def read(self) -> Parameterised:
-        kind = self._next(_TOKEN)
-        if self._take("/"):
-            kind = f"{kind}/{self._next(_TOKEN)}"
+        kind = self._next(_KIND)
         found: list[tuple[str, str]] = []
         while self._take(";"):
             if self._at == len(self._text):  # a final semicolon is common and harmless
@@ -71,6 +71,8 @@ class _Reader:
         if not self._take("="):
             raise _Unreadable
         if quoted := _QUOTED.match(self._text, self._at):
+            if name.startswith("boundary") and "\\" in quoted[1]:
+                raise _Unreadable  # some readers keep the backslash, and divide the body elsewhere
             self._move(quoted.end())
             return name, re.sub(r"\\(.)", r"\1", quoted[1])
         return name, self._next(_TOKEN)

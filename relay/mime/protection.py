@@ -12,6 +12,7 @@ stands beside `hp="cipher"`, because Thunderbird and K-9 look for it.
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from relay.mime import contenttype, structure, words
 from relay.mime.headers import Field, Message, serialise
@@ -51,6 +52,8 @@ _NEEDED = re.compile(
 """What servers, threads and lists go by stays, whatever stands in it."""
 _PREFIX = re.compile(r"(?:\s*+(?:re|aw|fwd?|wg|sv|antw|tr|rv)\s*+(?:\[\d++\])?+\s*+:)++", re.IGNORECASE)
 """Possessive: it reads every value of a header, and must not go back over a long one."""
+_COMPARED_CHARS = 10_000
+"""A Subject longer than this is compared with nothing: whatever nobody needs outside goes."""
 _SHORT_CHARS = 5
 """Anything shorter stands by chance in many a field; then only an equal value is a repetition."""
 
@@ -138,6 +141,8 @@ def _goes(field: Field, subject: str) -> bool:
 
 def _repeats(field: Field, subject: str) -> bool:
     """Whether the field shows the Subject or a part of it, or what is left of it without `Re:`."""
+    if len(subject) > _COMPARED_CHARS:
+        return True
     value = _without_prefix(words.decoded(field.value)).rstrip(".… ")
     if not subject or not value:
         return False
@@ -151,9 +156,16 @@ def _subject(message: Message) -> str:
 
 
 def _without_prefix(text: str) -> str:
-    """For comparison: without `Re:`, letter case, and the number of blanks."""
+    """For comparison: without `Re:`, letter case, the number of blanks, and what is not seen.
+
+    Letters that look alike are one (NFKC); soft hyphens and the like are none.
+    """
     prefix = _PREFIX.match(text)
-    return " ".join((text[prefix.end() :] if prefix else text).split()).casefold()
+    text = text[prefix.end() :] if prefix else text
+    if not text.isascii():
+        seen = (char for char in unicodedata.normalize("NFKC", text) if unicodedata.category(char) != "Cf")
+        text = "".join(seen)
+    return " ".join(text.split()).casefold()
 
 
 def _is_trace(field: Field) -> bool:

@@ -40,7 +40,7 @@ _BEFORE_PART = (
 _BEFORE_ARMOR = b"-----BEGIN PGP MESSAGE-----\r\n\r\n"
 _BEHIND_ARMOR = b"-----END PGP MESSAGE-----\r\n"
 _BEHIND_PART = b"\r\n--%(boundary)b--\r\n"
-_INLINE_TYPE = re.compile(rb'Content-Type: text/plain; charset="[A-Za-z0-9][A-Za-z0-9._:+()-]{0,59}"\r\n')
+_INLINE_TYPE = re.compile(rb'Content-Type: text/plain; charset="([A-Za-z0-9][A-Za-z0-9._:+()-]{0,59})"\r\n')
 _SEVEN_BIT = b"Content-Transfer-Encoding: 7bit\r\n"
 _NEVER_OUTSIDE = re.compile(
     r"content-.*|mime-version|bcc|resent-bcc|return-path|autocrypt-draft-state|fcc|x-mozilla-.*"
@@ -99,7 +99,7 @@ def seal(
     is_protected = _has_to_be_protected(header_rule, message)
     is_inline = outer[-1] == _SEVEN_BIT
     _need(not is_inline or (format is Format.INLINE and not is_protected), "inline where it must not be")
-    before, behind, own = _inline(outer) if is_inline else _pgp_mime(outer)
+    before, behind, own = _inline(outer, message) if is_inline else _pgp_mime(outer)
     _need(outer[0] == received, "the header does not begin with the trace field")
     _check_fields(outer[1:-own], message, is_protected=is_protected)
     _need(body.startswith(before) and body.endswith(behind), "the body is not the template")
@@ -141,11 +141,14 @@ def _pgp_mime(outer: list[bytes]) -> tuple[bytes, bytes, int]:
     return before + _BEFORE_ARMOR, _BEHIND_ARMOR + behind, 2
 
 
-def _inline(outer: list[bytes]) -> tuple[bytes, bytes, int]:
-    """The same of a message that is nothing but an armoured block."""
+def _inline(outer: list[bytes], message: Message) -> tuple[bytes, bytes, int]:
+    """The same of a message that is nothing but an armoured block; its charset is that of the message."""
     fixed = len(outer) > 3 and (outer[-3], outer[-1]) == (_MIME_VERSION, _SEVEN_BIT)
-    if not fixed or not _INLINE_TYPE.fullmatch(outer[-2]):
+    kind = _INLINE_TYPE.fullmatch(outer[-2])
+    if not fixed or not kind:
         raise EncryptionFailed("self-check: the fields of the body are not the template")
+    own = b"".join(field.value.lower() for field in message.fields if field.name == "content-type")
+    _need(kind[1].lower() == b"us-ascii" or kind[1].lower() in own, "a charset that is not the message's")
     return _BEFORE_ARMOR, _BEHIND_ARMOR, 3
 
 
@@ -200,7 +203,7 @@ def _dearmored(body: bytes, start: int, end: int) -> bytes:
     # Every line ends where it should; a line end anywhere else is an octet that base64 does not have.
     _need(body[start + width : stop : stride] == b"\r" * full, "armour lines of different lengths")
     _need(body[start + width + 1 : stop : stride] == b"\n" * full, "armour lines of different lengths")
-    _need(rest == 0 or body[end - 2 : end] == b"\r\n", "armour that does not end with a line end")
+    _need(rest == 0 or (rest > 2 and body[end - 2 : end] == b"\r\n"), "armour that ends without a whole line")
     data = BytesIO()
     for piece in range(start, stop, stride * _LINES_PER_PIECE):
         piece_end = min(piece + stride * _LINES_PER_PIECE, stop)

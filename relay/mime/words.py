@@ -1,7 +1,8 @@
 """Reads and writes the text of unstructured header fields (RFC 2047).
 
 Reading is liberal, because what one mail program shows must not escape a rule: words count inside of other
-words, with blanks in them and without padding. It never fails; what is no encoded word stays as it stands.
+words, with blanks in them and without padding, and ASCII is ASCII in whatever charset. It never fails; what
+is no encoded word stays as it stands.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ WORD = re.compile(
 """An encoded word, perhaps with a language (RFC 2231 §5). Its text ends where the next one begins, so that
 many unfinished words cost no more than one."""
 
-_BASE64 = re.compile(r"[A-Za-z0-9+/ \t]*")
+_NOT_BASE64 = re.compile(r"[^A-Za-z0-9+/]+")
 _ESCAPED = re.compile(r"=([0-9A-Fa-f]{2})")
 _STRANGE_OCTETS = re.compile("[\udc80-\udcff]+")
 _SURROGATES = re.compile("[\ud800-\udfff]")
@@ -84,8 +85,11 @@ def _characters(octets: bytes) -> str:
 def _decoded_pieces(text: str) -> Iterator[str]:
     end, charset, run = 0, "", list[bytes]()
     for word in WORD.finditer(text):
-        octets, codec = _octets(word), _codec(word["charset"])
-        if octets is None or codec is None:
+        octets = _octets(word)
+        if octets is None:
+            continue
+        codec = _codec(word["charset"]) or ("ascii" if octets.isascii() else None)
+        if codec is None:
             continue
         between = text[end : word.start()]
         if charset and (codec != charset or between.strip(" \t")):
@@ -114,9 +118,8 @@ def _octets(word: re.Match[str]) -> bytes | None:
     if word["encoding"] in "Qq":
         text = word["text"].replace("_", " ")
         return _ESCAPED.sub(lambda found: chr(int(found[1], 16)), text).encode("latin-1")
-    text = word["text"].rstrip("=")
-    if not _BASE64.fullmatch(text):
-        return None
+    # Padding ends it, and other characters are passed over, as RFC 2045 §6.8 has it and most readers do.
+    text = _NOT_BASE64.sub("", word["text"].partition("=")[0])
     try:
         return binascii.a2b_base64(text + "==")
     except binascii.Error:

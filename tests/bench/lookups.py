@@ -17,8 +17,9 @@ from relay.address import parse_mailbox
 from relay.clock import SystemClock
 from relay.keys.cached import CachedKeys
 from relay.lookup import KeyFinder
-from relay.message import Address, Discovered, LookupResult, Rule
+from relay.message import Address, Discovered, LookupResult
 from relay.mime import packets
+from relay.rule import Rule
 from tests.fakes import ListJournal
 
 _LOOKUPS, _WARM_UP = 5000, 200

@@ -23,7 +23,7 @@ def run(target: Target, seed: int, more: Iterable[object]) -> int:
         Found: the target raised.
     """
     count = 0
-    for data, _ in zip(inputs(target.seeds(), Random(seed)), more, strict=False):
+    for data, _ in zip(inputs(target.seeds(), Random(seed), target.changes), more, strict=False):
         try:
             target.run(data)
         except BaseException as exc:

@@ -13,8 +13,9 @@ from relay.openpgp.certification import certifies
 from relay.openpgp.verification import verifies
 from tests import keys
 from tests.forge import Owner, Owner6, mpi
-from tests.fuzz import sources
+from tests.fuzz import copies, leaving, mails, reading, sources
 from tests.fuzz.chosen import certificates, check_verdict, key_packets
+from tests.fuzz.mutation import MAIL, PACKETS, Change
 from tests.opinions import MAILBOX, NOW, judge
 
 
@@ -27,6 +28,8 @@ class Target:
     """Raises when something is wrong, AssertionError or whatever else."""
     seeds: Callable[[], Sequence[bytes]]
     """Inputs that get far, to be altered."""
+    changes: Sequence[Change] = PACKETS
+    """How they are altered."""
 
 
 # --------------------------------------------------------------------------- judge: any certificate
@@ -128,6 +131,15 @@ TARGETS = {
         Target("autocrypt-message", sources.find_any_message, sources.messages),
         Target("redirect", sources.follow_any_redirect, lambda: sources.LOCATIONS),
         Target("retry-after", sources.wait_any_time, lambda: sources.DATES),
+        Target("words", reading.decode_any_words, reading.values, MAIL),
+        Target("wishes", reading.wish_anything, reading.wished, MAIL),
+        Target("inline", reading.take_any_text, mails.texts, MAIL),
+        Target("recoding", reading.recode_anything, lambda: mails.trees() * 4 + mails.ordinary(), MAIL),
+        Target("structure", reading.divide_anything, lambda: mails.trees() * 4 + mails.ordinary(), MAIL),
+        Target("exempt", leaving.exempt_anything, lambda: mails.machines() * 3 + mails.ordinary(), MAIL),
+        Target("protection", leaving.protect_anything, mails.ordinary, MAIL),
+        Target("copy", copies.copy_anything, lambda: mails.ordinary() + mails.texts(), MAIL),
+        Target("seal", copies.seal_anything, copies.finished, MAIL),
     )
 }
 """A line here is all that a new target needs: the tests and `python -m tests.fuzz` run what stands in it."""

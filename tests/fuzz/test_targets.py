@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from random import Random
 from types import ModuleType
@@ -9,7 +10,17 @@ from types import ModuleType
 import pytest
 
 from relay.keys import answers, dane, ldap_answers, trimming, web
-from relay.mime import autocrypt
+from relay.mime import (
+    autocrypt,
+    inline,
+    protection,
+    recoding,
+    selfcheck,
+    structure,
+    wishes,
+    words,
+)
+from relay.mime.exempt import entity, reports
 from relay.openpgp.assessment import _Case
 from tests.fuzz.mutation import inputs
 from tests.fuzz.running import Found, run
@@ -34,6 +45,16 @@ def test_target_judge_notices_a_grafted_subkey(monkeypatch: pytest.MonkeyPatch) 
         run(TARGETS["judge"], _SEED, range(_INPUTS))
 
 
+class _Anything:
+    """A set that holds everything."""
+
+    def __contains__(self, _: object) -> bool:
+        return True
+
+
+_NOTHING, _NO_OCTETS = re.compile(r"(?!)"), re.compile(rb"(?!)")
+
+
 @pytest.mark.parametrize(
     ("name", "part", "attribute", "broken"),
     [
@@ -46,6 +67,22 @@ def test_target_judge_notices_a_grafted_subkey(monkeypatch: pytest.MonkeyPatch) 
         ("ldap", ldap_answers, "_SUCCESS", 4),
         ("dane-record", dane, "stand_in", lambda source: None),
         ("autocrypt", autocrypt, "_CERTIFICATE_PACKETS", frozenset(range(64))),
+        ("words", words, "_SURROGATES", _NOTHING),
+        ("wishes", wishes, "_one", re.escape),
+        ("wishes", wishes, "_TAGGED", frozenset({"subject"})),
+        ("inline", inline, "_TRAILING_BLANKS", _NO_OCTETS),
+        ("recoding", recoding, "_FROM", _NO_OCTETS),
+        ("recoding", recoding, "_HYPHEN", _NO_OCTETS),
+        ("structure", structure, "_LINE_END", re.compile(rb"(--)?[^\r\n]*(?:\r\n|\Z)")),
+        ("exempt", reports, "_is_encrypted", lambda original, header: True),
+        ("exempt", reports, "_LINE_ENDS", _Anything()),
+        ("exempt", entity, "_PREAMBLES", _Anything()),
+        ("protection", protection, "_repeats", lambda field, subject: False),
+        ("protection", protection, "_MACHINES", frozenset()),
+        ("protection", protection, "_AUTHORS", _NOTHING),
+        ("copy", protection, "_AUTHORS", _NOTHING),
+        ("seal", selfcheck, "_check_fields", lambda *outer, **_: None),
+        ("seal", selfcheck, "_INSIDE_ALONE", _NOTHING),
     ],
 )
 def test_target_notices_a_missing_rule(

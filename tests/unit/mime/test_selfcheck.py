@@ -519,6 +519,8 @@ def test_seal_inline_copy_is_one_armoured_block() -> None:
         (_INLINE_HEADER, b"secret\r\n"),
         (_INLINE_HEADER, _BODY),
         (_INLINE_HEADER.replace(b"us-ascii", b"us-ascii; name=secret"), _INLINE_BODY),
+        (_INLINE_HEADER.replace(b"us-ascii", b"meet.me.at.noon"), _INLINE_BODY),
+        (_INLINE_HEADER, _INLINE_BODY.replace(b"\r\n-----END", b"\r\n\r\n-----END")),
         (_INLINE_HEADER.replace(b"text/plain", b"text/html"), _INLINE_BODY),
         (_INLINE_HEADER + b"Content-Disposition: inline; filename=secret\r\n", _INLINE_BODY),
     ],

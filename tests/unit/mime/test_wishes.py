@@ -91,11 +91,13 @@ _SUBJECTS = {
     "lower in a word": (b" " + _b("[clear] a"), Wish.LOWER, b" a"),
     "lower behind a blank in a word": (b" " + _b("  [clear] a"), Wish.LOWER, b" a"),
     "in UTF-16": (b" " + _b("[encrypt] a", "utf-16-le"), Wish.RAISE, b" a"),
+    "in a word of an unknown charset": (b" =?x-none?q?[encrypt]?= a", Wish.RAISE, b" a"),
     "in a word that nobody can read": (
-        b" =?x-none?q?[encrypt]?= a",
+        b" =?x-none?q?[encrypt]=FC?= a",
         Wish.RAISE,
-        b" =?utf-8?b?PT94LW5vbmU/cT8gPz0gYQ==?=",
+        b" =?utf-8?b?PT94LW5vbmU/cT8gPUZDPz0gYQ==?=",
     ),
+    "behind what is no base64": (b" =?utf-8?B?W2VuY3J5cHRd\x7fIGE=?=", Wish.RAISE, b" a"),
     "line end in a word": (b" =?utf-8?q?a=0D=0ABcc:_x_[encrypt]?=", Wish.RAISE, b" =?utf-8?b?YQ0KQmNjOiB4?="),
 }
 """A Subject, the wish in it, and the Subject without it."""
