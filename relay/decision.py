@@ -59,8 +59,8 @@ def refusal_at_rcpt(
 
 _HEALED_BY_CONTENT = (KeyMissing, KeyUnusable, PinnedKeyMissing, KeyChangeHeld, KeyChangeRefused)
 """What does not matter for a message that needs no key of ours."""
-_FROM_NOBODY = frozenset({Exemption.DSN, Exemption.MDN, Exemption.NULL_SENDER})
-"""Kinds of message that only the null sender sends."""
+_FROM_NOBODY = frozenset({Exemption.DSN, Exemption.NULL_SENDER})
+"""Kinds of message that only the null sender sends; receipts come from mail programs, which name their user."""
 
 
 def _waits(rule: Rule, *, is_null_sender: bool) -> bool:

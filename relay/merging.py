@@ -148,6 +148,15 @@ def _exempting(settings: Settings, extra: Settings) -> Settings:
     return left
 
 
+def narrowed(settings: Settings, entry: Entry) -> Settings:
+    """The settings with those exemptions alone that this entry's list names, too."""
+    left = dict(settings)
+    left["exempt"] = Setting(settings["exempt"].value & (entry.exempt or frozenset()), entry)
+    if settings["calendar"].value is Calendar.CLEAR and entry.calendar is not Calendar.CLEAR:
+        left["calendar"] = Setting(Calendar.ENCRYPT, entry)
+    return left
+
+
 def without_unnamed(settings: Settings, order: list[Entry]) -> Settings:
     """The settings without what lets a message leave in clear, where a more exact entry says `always`.
 

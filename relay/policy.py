@@ -18,11 +18,11 @@ from relay.address import parse_domain, parse_mailbox
 from relay.merging import (
     BUILT_IN,
     Entry,
-    Setting,
     Settings,
     combine,
     ignored,
     merge,
+    narrowed,
     only_stricter,
     rule_of,
     without_unnamed,
@@ -183,7 +183,7 @@ class Policy:
             strict = only_stricter(replace(entry, also_encrypt_to=None, signing=None))
             settings = combine(settings, merge([strict]))
             if entry.exempt is not None:  # an exact entry may say less than the one of its domain
-                settings["exempt"] = Setting(settings["exempt"].value & entry.exempt, entry)
+                settings = narrowed(settings, entry)
             phrases[entry.name] = "may be meant by the null sender and is stricter"
         return rule_of(settings, phrases, [])
 
@@ -206,4 +206,6 @@ def _cover(settings: Settings, match: _Match) -> Settings:
     for base in match.bases:
         own = merge([only_stricter(base)])
         settings = combine(settings, {name: own[name] for name in own if name not in said})
+        if "exempt" in own and "exempt" not in said:
+            settings = narrowed(settings, base)
     return settings

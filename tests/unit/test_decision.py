@@ -168,8 +168,9 @@ def test_plan_refuses_a_plain_message_that_was_waited_for() -> None:
 @pytest.mark.parametrize(
     ("fields", "is_null_sender", "waits"),
     [
-        ({"exempt": frozenset({Exemption.MDN})}, True, True),
-        ({"exempt": frozenset({Exemption.MDN})}, False, False),
+        ({"exempt": frozenset({Exemption.DSN})}, True, True),
+        ({"exempt": frozenset({Exemption.DSN})}, False, False),
+        ({"exempt": frozenset({Exemption.MDN})}, False, True),
         ({"exempt": frozenset({Exemption.LIST})}, False, True),
         ({"calendar": Calendar.CLEAR}, False, True),
         ({"allow_lower": True}, False, True),

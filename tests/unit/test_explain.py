@@ -96,7 +96,7 @@ def _shown(explanation: Explanation) -> str:
         ("curve25519@example.com", {"encrypt": Encrypt.NEVER}, "clear", None),
         ("nobody@example.com", {"accept_encrypted": True}, "needs-encrypted", (550, "5.7.1")),
         ("nobody@example.com", {"exempt": frozenset({Exemption.LIST})}, "needs-encrypted", (550, "5.7.1")),
-        ("nobody@example.com", {"exempt": frozenset({Exemption.MDN})}, "refuse", (550, "5.7.1")),
+        ("nobody@example.com", {"exempt": frozenset({Exemption.DSN})}, "refuse", (550, "5.7.1")),
         ("nobody@example.com", {"allow_lower": True}, "needs-encrypted", (550, "5.7.1")),
         ("curve25519@example.com", {"also_encrypt_to": (GOOD.fingerprint,)}, "encrypt", None),
         ("curve25519@example.com", {"also_encrypt_to": ("F" * 40,)}, "refuse", (550, "5.7.1")),

@@ -711,6 +711,19 @@ def test_rule_for_wish_that_the_entry_with_always_allows_itself() -> None:
     assert rule(of, "bob@a.example").allow_lower
 
 
+@pytest.mark.parametrize("own", [frozenset(), LIST])
+def test_rule_for_sub_address_has_no_exemption_that_its_base_address_has_not(
+    own: frozenset[Exemption],
+) -> None:
+    """A list of exemptions that is shorter is stricter, and so covers sub-addresses (a bug once)."""
+    default = {"exempt": MDN, "calendar": Calendar.CLEAR}
+    of = policy(default, {"bob@a.example": {"exempt": own}})
+
+    assert rule(of, "bob@a.example").exemptions - own == frozenset()
+    assert rule(of, "bob+x@a.example").exemptions == frozenset()
+    assert MDN <= rule(of, "eve@a.example").exemptions
+
+
 def test_rule_for_sub_address_of_an_entry_with_always_is_found() -> None:
     """An entry that covers sub-addresses is compared with those from which it takes over (a bug once)."""
     base = {"encrypt": ALWAYS, "exempt": MDN, "also_encrypt_to": ("sender",)}
