@@ -32,21 +32,36 @@ def recipients_named(message: Message) -> frozenset[str]:
     return frozenset(addr.key for addr in found if addr)
 
 
+def has_unreadable_recipients(message: Message) -> bool:
+    """Whether a mailbox of these fields cannot be read: nobody can say then who does not stand there."""
+    return any(addr is None for name in _NAMED for field in message.get(name) for addr in _addresses(field))
+
+
 def author(message: Message) -> tuple[Address, ...]:
     """Every mailbox in From and Sender.
 
     Raises:
-        MessageRefused: there is none, or one of them cannot be read.
+        MessageRefused: there is none in From, or one of them cannot be read.
     """
     fields = [field for name in _AUTHORS for field in message.get(name)]
     found = [addr for field in fields for addr in (*_addresses(field), *_shown(field))]
     readable = tuple(addr for addr in found if addr)
-    if not readable or len(readable) < len(found):
+    has_author = any(True for field in message.get("from") for _ in _addresses(field))
+    if not has_author or len(readable) < len(found):
         raise MessageRefused(
             "author cannot be read",
             reason="its From or Sender field is not a list of complete mail addresses",
         )
     return readable
+
+
+def writers(message: Message) -> tuple[Address, ...]:
+    """Every mailbox in From: who wrote it, whoever sent it for them (RFC 5322 §3.6.2).
+
+    Raises:
+        MessageRefused: there is none, or one of them cannot be read.
+    """
+    return author(Message(tuple(message.get("from")), b""))
 
 
 def _addresses(field: Field) -> Iterator[Address | None]:

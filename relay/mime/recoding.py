@@ -19,6 +19,9 @@ from relay.mime.contenttype import Parameterised
 from relay.mime.headers import Field, Message, cut, has_long_line, serialise
 
 _ENCODING = "content-transfer-encoding"
+_ASCII = bytes(range(128))
+_SAMPLE_BYTES = 65_536
+_SHORT_BYTES = 1000
 _IDENTITY = frozenset({b"7bit", b"8bit", b"binary"})
 _SEALED = frozenset({"multipart/signed", "multipart/encrypted"})
 """RFC 1847 §2: nothing inside may change on the way."""
@@ -160,7 +163,7 @@ class _Recoding:
                 pieces = _mended_base64(content)
             elif encoding not in _IDENTITY:
                 raise _refusal("a part has a Content-Transfer-Encoding that is not known")
-            elif kind.value.startswith("text/"):
+            elif kind.value.startswith("text/") and _is_mostly_ascii(content):
                 encoding, pieces = b"quoted-printable", _quoted_printable(content)
             else:
                 encoding, pieces = b"base64", _base64(content)
@@ -293,6 +296,15 @@ def _without_trailing_blanks(octets: bytes) -> Iterator[bytes]:
         end = octets.find(b"\n", start + _CHUNK_BYTES) + 1 or len(octets)
         yield _TRAILING_BLANKS.sub(b"", octets[start:end])
         start = end
+
+
+def _is_mostly_ascii(content: bytes) -> bool:
+    """Whether quoted-printable is the smaller encoding, as far as the beginning tells.
+
+    Of a short text it does not matter, and quoted-printable can be read by people.
+    """
+    sample = content[:_SAMPLE_BYTES]
+    return len(content) < _SHORT_BYTES or len(sample.translate(None, _ASCII)) * 6 <= len(sample)
 
 
 def _quoted_printable(content: bytes) -> Iterator[bytes]:

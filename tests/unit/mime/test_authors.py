@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relay.errors import MessageRefused
-from relay.mime.authors import author, recipients_named
+from relay.mime.authors import author, has_unreadable_recipients, recipients_named, writers
 from relay.mime.headers import Message, parse
 
 
@@ -106,6 +106,8 @@ def test_author_gives_from_and_sender() -> None:
         b"From: a@x.example, boss\r\n",
         b"From: a@x.example (\r\n",
         b"From: a@x.example\r\nSender: ?\r\n",
+        b"From: \r\nSender: a@x.example\r\n",
+        b"From: undisclosed:;\r\nSender: a@x.example\r\n",
         b"From: A <a@x.example> <boss@x.example>\r\n",
     ],
 )
@@ -177,3 +179,32 @@ def test_recipients_named_of_many_blanks_takes_linear_time() -> None:
     message = parse(b"To: a" + b" " * 200_000 + b"x@example.com\r\n\r\n")
 
     assert "x@example.com" not in recipients_named(message)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"a@x.example, B <b@x.example>", False),
+        (b"Bob <b@x.example> (direct)", False),
+        (b"friends: a@x.example;", False),
+        (b"undisclosed-recipients:;", False),
+        (b"", False),
+        (b"a@x.example, Bob <b@x.example> direct", True),
+        (b"a@x.example, Bob <<b@x.example>>", True),
+        (b'a@x.example, Bob "B <b@x.example>', True),
+        (b"a@x.example; b@x.example x", True),
+    ],
+)
+@pytest.mark.parametrize("name", [b"To", b"Cc", b"Resent-To", b"Resent-Cc"])
+def test_has_unreadable_recipients_where_one_is_in_doubt(name: bytes, value: bytes, expected: bool) -> None:
+    """Who cannot be read may be anybody, in each field that names recipients."""
+    assert expected == has_unreadable_recipients(parse(name + b": " + value + b"\r\n"))
+
+
+def test_writers_are_those_of_from_alone() -> None:
+    """Sender is who sent it for them (RFC 5322 §3.6.2)."""
+    message = parse(b"Sender: c@x.example\r\nFrom: a@x.example, b@x.example\r\n")
+
+    assert ["a@x.example", "b@x.example"] == [str(one) for one in writers(message)]
+    with pytest.raises(MessageRefused):
+        writers(parse(b"Sender: c@x.example\r\n"))

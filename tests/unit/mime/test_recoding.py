@@ -585,3 +585,15 @@ def test_seven_bit_large_leaf_lets_other_threads_run(kind: str, content: bytes) 
     assert [(kind, content)] == _leaves(done[0].content)
     assert not _ODD_LINE.search(done[0].content)
     assert longest < 0.3  # measured: 0.03; a loaded machine must not make this test fail
+
+
+@pytest.mark.parametrize(
+    ("line", "encoding"), [("Grüße aus der weiten Welt", b"quoted-printable"), ("Привет", b"base64")]
+)
+def test_seven_bit_long_text_takes_the_smaller_encoding(line: str, encoding: bytes) -> None:
+    """A text in another script would triple in quoted-printable, and no longer fit what the next hop takes."""
+    content = b"Content-Type: text/plain; charset=utf-8\r\n\r\n" + f"{line}\r\n".encode() * 200
+    message = seven_bit(parse(content))
+
+    assert b"Content-Transfer-Encoding: " + encoding + b"\r\n" == message.fields[-1].raw
+    assert len(message.body) < 1.6 * len(content)
