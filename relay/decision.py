@@ -60,7 +60,7 @@ def refusal_at_rcpt(
 _HEALED_BY_CONTENT = (KeyMissing, KeyUnusable, PinnedKeyMissing, KeyChangeHeld, KeyChangeRefused)
 """What does not matter for a message that needs no key of ours."""
 _FROM_NOBODY = frozenset({Exemption.DSN, Exemption.NULL_SENDER})
-"""Kinds of message that only the null sender sends; receipts come from mail programs, which name their user."""
+"""Kinds of message that only the null sender sends. Mail programs send receipts, and name their user."""
 
 
 def _waits(rule: Rule, *, is_null_sender: bool) -> bool:
@@ -87,19 +87,21 @@ def exempted(
     Args:
         kinds: of which the message is.
         named: `Address.key` of everybody in To and Cc: who stands there is not served by a list.
-
-    Raises:
-        CalendarRefused: it is a calendar message, and a rule refuses these.
     """
     granted = {}
     for entry in admissions:
-        if Exemption.CALENDAR in kinds and entry.rule.calendar is Calendar.REFUSE:
-            raise CalendarRefused(recipient=entry.recipient, rule=entry.rule.name)
         is_for_them = is_list_traffic_for(entry.recipient, named)
         found = entry.rule.exemptions & (kinds if is_for_them else kinds - {Exemption.LIST})
         if found and entry.rule.encrypt is not Encrypt.NEVER:
             granted[entry.recipient] = found
     return granted
+
+
+def refuse_calendar(admissions: Iterable[Admission]) -> None:
+    """A message that holds a calendar; raises CalendarRefused for the first rule that refuses these."""
+    for entry in admissions:
+        if entry.rule.calendar is Calendar.REFUSE:
+            raise CalendarRefused(recipient=entry.recipient, rule=entry.rule.name)
 
 
 def _reader_to_find(reader: str, rule: Rule, sender: Address | None, policy: Policy) -> tuple[Address, Rule]:

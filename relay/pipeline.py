@@ -32,7 +32,7 @@ from relay.mime import (
     wishes,
 )
 from relay.protector import Protector
-from relay.rule import Encrypt, Exemption, KeyChange, Rule
+from relay.rule import Calendar, Encrypt, Exemption, KeyChange, Rule
 from relay.threads import aside
 
 if TYPE_CHECKING:
@@ -255,7 +255,12 @@ class Transaction:
         """For whom this message leaves as it is, and as what; raises where a rule refuses its kind."""
         if not any(entry.rule.looks_at_kind for entry in self.admissions):
             return {}
-        kinds = await aside(len(message.body), exempt.exemptions, message, self.sender, self.named)
+        size = len(message.body)
+        if any(entry.rule.calendar is Calendar.REFUSE for entry in self.admissions) and await aside(
+            size, exempt.holds_calendar, message
+        ):
+            decision.refuse_calendar(self.admissions)
+        kinds = await aside(size, exempt.exemptions, message, self.sender, self.named)
         return decision.exempted(self.admissions, kinds, self.named)
 
     def _require_covered(self, encrypted: EncryptedMessage) -> None:

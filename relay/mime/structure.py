@@ -7,6 +7,7 @@ One level at a time: who goes deeper calls it again with the type and the body o
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from relay.errors import MessageRefused
@@ -21,8 +22,13 @@ MAX_PARTS = 1000
 MAX_PART_HEADER_BYTES = 16_384
 
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")
-_LINE_END = re.compile(rb"(--)?[ \t]*(?:\r\n|\Z)")
+_LINE_END = re.compile(rb"(--)?[ \t]{0,200}(?:\r\n|\Z)")
 """What may stand behind the boundary on its line; `--` in the last one."""
+_MANY_BLANKS = re.compile(rb"(?:--)?[ \t]{201}")
+"""Transport padding (RFC 2046 §5.1.1) that no transport adds; a search for its end would have none."""
+_MAX_BEGINNINGS = 10 * MAX_PARTS
+"""Of lines that begin with the boundary. An inner boundary may begin with the outer one."""
+_CHUNK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +85,8 @@ def parts(content_type: Parameterised, body: bytes) -> Multipart | None:
     A delimiter stands at the start of a line and alone on it, but for blanks; a boundary with which a longer
     line begins is text. In doubt are: a boundary that RFC 2046 does not allow, no delimiter, one without room
     for a part before the next, one behind the close delimiter, a part whose header cannot be read or is
-    larger than `MAX_PART_HEADER_BYTES`, more than `MAX_PARTS` parts.
+    larger than `MAX_PART_HEADER_BYTES`, more than `MAX_PARTS` parts, ten times as many lines that begin with
+    the boundary, more than 200 blanks behind one.
 
     Args:
         body: its lines end with CRLF and nothing else, as `headers.parse` makes sure of.
@@ -112,23 +119,28 @@ class _Line:
 
 
 def _delimiter_lines(body: bytes, delimiter: bytes) -> list[_Line]:
-    """Every delimiter line; none at all if there are too many."""
+    """Every delimiter line; none at all if there are too many, or one is in doubt."""
     found: list[_Line] = []
-    at = 0 if body.startswith(delimiter) else _next_line(body, delimiter, 0)
-    while at >= 0:
+    for beginnings, at in enumerate(_beginnings(body, delimiter)):
         behind = at + len(delimiter)
         if end := _LINE_END.match(body, behind):
             found.append(_Line(at, end.end(), end[1] is not None))
-        if len(found) > MAX_PARTS + 1:
+        if len(found) > MAX_PARTS + 1 or beginnings > _MAX_BEGINNINGS or _MANY_BLANKS.match(body, behind):
             return []
-        at = _next_line(body, delimiter, behind)
     return found
 
 
-def _next_line(body: bytes, delimiter: bytes, start: int) -> int:
-    """Where the next line begins with the delimiter; -1 if none does."""
-    at = body.find(b"\r\n" + delimiter, start)
-    return at + 2 if at >= 0 else -1
+def _beginnings(body: bytes, delimiter: bytes) -> Iterator[int]:
+    """Where a line begins with the delimiter."""
+    if body.startswith(delimiter):
+        yield 0
+    at, line = 0, b"\r\n" + delimiter
+    while at < len(body):
+        # Piece by piece, because one search of 50 MB would hold the interpreter lock.
+        found = body.find(line, at, at + _CHUNK_BYTES + len(line) - 1)
+        if found >= 0:
+            yield found + 2
+        at = found + len(line) if found >= 0 else at + _CHUNK_BYTES
 
 
 def _part(body: bytes, start: int, end: int) -> Part | None:

@@ -213,10 +213,12 @@ def test_exempted_list_traffic_is_not_what_names_the_recipient() -> None:
     assert {} == decision.exempted(admissions, KINDS, frozenset({BOB.key}))
 
 
-def test_exempted_calendar_refused_by_a_rule_refuses_the_message() -> None:
-    """`calendar: refuse` says so to the sender, with the recipient and the rule."""
+def test_refuse_calendar_names_the_recipient_and_the_rule() -> None:
+    """`calendar: refuse` says so to the sender; other rules do not mind."""
+    refusing = Admission(BOB, replace(RULE, calendar=Calendar.REFUSE))
+    decision.refuse_calendar([Admission(CAROL, RULE)])
     with pytest.raises(CalendarRefused) as caught:
-        decision.exempted([Admission(BOB, replace(RULE, calendar=Calendar.REFUSE))], KINDS, frozenset())
+        decision.refuse_calendar([Admission(CAROL, RULE), refusing])
 
     assert {"<bob@example.com>", "policy.default;"} <= set(caught.value.reply().text.split())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from relay.files import replace_file
+from relay.files import read_regular, replace_file
 
 
 def _mode(path: Path) -> int:
@@ -51,3 +51,22 @@ def test_replace_file_that_fails_leaves_everything(tmp_path: Path) -> None:
         replace_file(path, b"new", mode=0o600)
 
     assert [path] == list(tmp_path.iterdir())
+
+
+def test_read_regular_reads_one_octet_more_than_allowed(tmp_path: Path) -> None:
+    """Whoever asks sees that there is more, and never holds all of it."""
+    (tmp_path / "file").write_bytes(b"0123456789")
+
+    assert b"01234" == read_regular(tmp_path / "file", 4)[0]
+    assert b"0123456789" == read_regular(tmp_path / "file", 10)[0]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "directory", "device"])
+def test_read_regular_refuses_what_could_keep_it_waiting(tmp_path: Path, kind: str) -> None:
+    """A pipe without a writer, a device without an end: refused at once."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "directory").mkdir()
+    path = Path("/dev/zero") if kind == "device" else tmp_path / kind
+
+    with pytest.raises(OSError, match=r"not a regular file|Is a directory"):
+        read_regular(path, 4)

@@ -171,8 +171,13 @@ async def test_relay_calendar_is_encrypted_clear_or_refused(line: Line) -> None:
         assert isinstance(line.session.taken[-1], kind)
     assert CALENDAR.endswith(line.session.taken[-1].body)
     line.policy = _policy(calendar=Calendar.REFUSE)
-    with pytest.raises(CalendarRefused):
-        await line.send(CALENDAR, ALICE)
+    beside_text = crlf(
+        "From: sender@example.com\nContent-Type: multipart/mixed; boundary=b\n\n--b\n\nSee below\n--b\n"
+        "Content-Type: text/calendar; method=REQUEST\n\nBEGIN:VCALENDAR\n--b--\n"
+    )
+    for content in (CALENDAR, beside_text):
+        with pytest.raises(CalendarRefused):
+            await line.send(content, ALICE)
 
 
 # --------------------------------------------------------------------------- wishes

@@ -2,7 +2,8 @@
 
 What is exempt leaves in clear, so a label never counts: every part and every field has to be what the
 standard of that kind describes, nothing may stand beside it, and free text is limited. Anything in doubt is
-not exempt.
+not exempt. A person could always write 48 KiB into the header (8 KiB of a report under an address, 40 KiB of
+any other report): 16 KiB in fields of any name and 32 KiB in those of servers.
 """
 
 from __future__ import annotations
@@ -11,32 +12,28 @@ import re
 from collections.abc import Iterator
 
 from relay.message import Address
-from relay.mime.exempt.calendar import is_calendar
+from relay.mime.exempt import measure
+from relay.mime.exempt.calendar import holds_calendar, is_calendar
 from relay.mime.exempt.lists import is_list_traffic_for, is_redistributed
 from relay.mime.exempt.machines import is_notice
-from relay.mime.exempt.reports import Report, report
+from relay.mime.exempt.origin import may_send
+from relay.mime.exempt.reports import report
 from relay.mime.exempt.returned import reduced
 from relay.mime.exempt.tlsreport import is_tls_report
 from relay.mime.exempt.wkd import is_confirmation_request
 from relay.mime.headers import Message
 from relay.rule import Exemption
 
-__all__ = ["MAX_BYTES", "exemptions", "is_list_traffic_for", "reduced"]
+__all__ = ["MAX_BYTES", "exemptions", "holds_calendar", "is_list_traffic_for", "reduced"]
 
 MAX_BYTES = 262_144
 """Of the body, without a message that comes back in a report."""
 MAX_HEADER_BYTES = 16_384
 """Of the fields that are not written by servers on the way. Enough for 200 attendees in To."""
-MAX_TRACE_BYTES = 65_536
-"""Of those that are."""
+MAX_REPORT_HEADER_BYTES = 8192
+"""Of those of a report, which has one recipient."""
 MAX_SUBJECT_BYTES = 500
 
-_TRACE = frozenset(
-    {
-        *("received", "dkim-signature", "authentication-results", "received-spf", "x-google-dkim-signature"),
-        *("arc-seal", "arc-message-signature", "arc-authentication-results"),
-    }
-)
 _TEXT_ALONE = frozenset({"comments", "keywords"})
 """Fields that no machine writes, and in which there is nothing but text."""
 _MIME_VERSION = re.compile(rb"1\.0(?:[ \t]*\([^()]{0,50}\))?")
@@ -61,13 +58,9 @@ def exemptions(
     if len(message.body) - (found.original_bytes if found else 0) > MAX_BYTES:
         return frozenset()
     if found:
-        return frozenset({found.kind} if sender is None or not _is_of_null_sender(found) else ())
+        is_short = measure.is_moderate(message.fields, MAX_REPORT_HEADER_BYTES)
+        return frozenset({found.kind} if is_short and may_send(found, message, sender) else ())
     return frozenset(_of_any_other_shape(message, sender, recipients_named))
-
-
-def _is_of_null_sender(found: Report) -> bool:
-    """RFC 3464 §2 and RFC 8098 §3 demand it; RFC 5965 leaves it open."""
-    return found.kind is not Exemption.FEEDBACK
 
 
 def _of_any_other_shape(
@@ -87,9 +80,7 @@ def _of_any_other_shape(
 
 def _has_usual_header(message: Message) -> bool:
     """Whether the header is one of moderate size, of MIME, and without fields of nothing but text."""
-    trace = sum(len(field.raw) for field in message.fields if field.name in _TRACE)
-    others = sum(len(field.raw) for field in message.fields) - trace
-    if trace > MAX_TRACE_BYTES or others > MAX_HEADER_BYTES:
+    if not measure.is_moderate(message.fields, MAX_HEADER_BYTES):
         return False
     if any(field.name in _TEXT_ALONE for field in message.fields):
         return False

@@ -11,11 +11,9 @@ import re
 
 from relay.mime import contenttype, structure
 from relay.mime.contenttype import Parameterised
+from relay.mime.exempt import hypertext
 from relay.mime.headers import Message
 from relay.mime.structure import Part
-
-MAX_TEXT_BYTES = 32_768
-"""Of the part for people in a report. Exchange writes some 20 KiB of HTML."""
 
 _MAX_TYPE_BYTES = 500
 _MAX_PART_HEADER_BYTES = 1500
@@ -31,10 +29,11 @@ _PART_FIELDS = frozenset(
         "content-id",
         "content-language",
         "content-class",  # Outlook, beside text/calendar
+        "mime-version",  # Python's `email`
     }
 )
-_DISPOSITION = frozenset({"filename", "size", "creation-date", "modification-date", "read-date"})
-"""RFC 2183 §2."""
+_DISPOSITION = frozenset({"filename", "size", "creation-date", "modification-date", "read-date", "name"})
+"""RFC 2183 §2, and what Symfony (Nextcloud) writes."""
 _PREAMBLES = frozenset(
     {
         b"",
@@ -56,7 +55,12 @@ _UNNAMED = Parameterised("text/plain", {})
 """What RFC 2045 §5.2 makes of an entity without Content-Type."""
 _NOT_QUOTED_PRINTABLE = re.compile(rb"=(?![0-9A-Fa-f]{2}|\r\n)")
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1f\x7f]")
-_UUENCODED = re.compile(r"^begin(?:-base64)? [0-7]{3,4} |^=ybegin |^-----BEGIN ", re.MULTILINE)
+_FILE = re.compile(
+    r"^[ \t]*(?:begin(?:-base64)?[ \t]+[0-7]{3,4}[ \t]|=ybegin[ \t]|-----BEGIN[ \t]"
+    r"|\(This[ \t]+file[ \t]+must[ \t]+be[ \t]+converted[ \t]+with[ \t]+BinHex)",
+    re.MULTILINE,
+)
+"""What begins a file in a text: uuencode, yEnc, armour, BinHex (RFC 1741)."""
 
 Entity = Message | Part
 """What has fields and a body."""
@@ -121,22 +125,29 @@ def text(entity: Entity, subtype: str, max_bytes: int) -> str | None:
         shown = content.decode(charset) if charset in _CHARSETS else None
     except UnicodeDecodeError:
         return None
-    return None if shown is None or _CONTROL.search(shown) or _UUENCODED.search(shown) else shown
+    if shown is None or _CONTROL.search(shown) or _FILE.search(shown):
+        return None
+    return None if subtype == "html" and hypertext.shown(shown) is None else shown
 
 
-def is_for_people(entity: Entity, max_bytes: int) -> bool:
-    """Whether it is one text/plain, or multipart/alternative of that and text/html, and not too large in all.
+def is_for_people(entity: Entity, max_bytes: int, max_alternative_bytes: int) -> bool:
+    """Whether it is one text/plain, or multipart/alternative of that and text/html, with little to read.
 
     Exchange writes the alternative into its reports.
+
+    Args:
+        max_bytes: of a text/plain; of all that both of an alternative tell.
+        max_alternative_bytes: of an alternative with its markup, as it is encoded.
     """
     kind = media_type(entity, frozenset({"boundary", "differences"}))
     if kind is None or kind.value != "multipart/alternative":
         return text(entity, "plain", max_bytes) is not None
-    parts = multipart(entity, kind) if _size(entity) <= max_bytes else None
+    parts = multipart(entity, kind) if _size(entity) <= max_alternative_bytes else None
     if parts is None or len(parts) != 2:
         return False
-    plain, html = parts
-    return text(plain, "plain", max_bytes) is not None and text(html, "html", max_bytes) is not None
+    plain, html = text(parts[0], "plain", max_bytes), text(parts[1], "html", max_alternative_bytes)
+    told = hypertext.shown(html) if html is not None else None
+    return plain is not None and told is not None and len(plain + told.words) + told.hidden_chars <= max_bytes
 
 
 def _is_plain(part: Part) -> bool:
@@ -145,6 +156,8 @@ def _is_plain(part: Part) -> bool:
     if len(set(names)) < len(names) or not set(names) <= _PART_FIELDS:
         return False
     if part.body_start - part.start > _MAX_PART_HEADER_BYTES:
+        return False
+    if any(field.value != b"1.0" for field in part.get("mime-version")):
         return False
     described = (*part.get("content-description"), *part.get("content-class"), *part.get("content-language"))
     if any(len(field.raw) > _MAX_DESCRIPTION_BYTES for field in described):

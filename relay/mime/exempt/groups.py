@@ -14,7 +14,8 @@ from relay.errors import MessageRefused
 from relay.mime import headers
 from relay.mime.headers import Field
 
-MAX_PART_BYTES = 65_536
+MAX_PART_BYTES = 32_768
+"""Of the whole part. Enough for some 150 recipients; what is not free has no room for a blank."""
 MAX_FREE_BYTES = 8192
 """Of all values of a part that can be free text. Enough for the replies of some forty servers."""
 _MAX_GROUPS = 500
@@ -83,13 +84,14 @@ def read(content: bytes) -> list[tuple[Field, ...]] | None:
         return None
 
 
-def fit(groups: list[tuple[Field, ...]], grammars: list[Grammar]) -> bool:
-    """Whether each group is what its grammar says, and all of them hold little free text."""
+def fit(groups: list[tuple[Field, ...]], grammars: list[Grammar]) -> int | None:
+    """How much free text the groups hold; None if one is not what its grammar says, or it is too much."""
     pairs = list(zip(groups, grammars, strict=True))
     if not all(_fits(group, grammar) for group, grammar in pairs):
-        return False
-    free = sum(len(field.value) for group, grammar in pairs for field in group if _is_free(field, grammar))
-    return free <= MAX_FREE_BYTES
+        return None
+    # Whole fields: the name of an `X-` field can be words, too.
+    free = sum(len(field.raw) for group, grammar in pairs for field in group if _is_free(field, grammar))
+    return free if free <= MAX_FREE_BYTES else None
 
 
 def _fits(group: tuple[Field, ...], grammar: Grammar) -> bool:

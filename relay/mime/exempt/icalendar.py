@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from relay.mime.exempt import hypertext
+
 MAX_BYTES = 65_536
 MAX_PROPERTY_CHARS = 2000
 """Name, parameters and value."""
@@ -18,6 +20,8 @@ MAX_LONG_CHARS = 32_768
 """Of the properties that are text by their nature."""
 MAX_EXTENSION_CHARS = 4096
 """Of all properties that begin with `X-`, without X-ALT-DESC. Outlook writes some twenty short ones."""
+MAX_NOTE_CHARS = 4096
+"""Of all COMMENT and CONTACT, which may stand more than once."""
 
 METHODS = frozenset({"PUBLISH", "REQUEST", "REPLY", "ADD", "CANCEL", "REFRESH", "COUNTER", "DECLINECOUNTER"})
 """RFC 5546 §1.4."""
@@ -44,8 +48,9 @@ _OF_COMPONENT = frozenset(
         *("CONFERENCE", "COLOR", "ACKNOWLEDGED"),
     }
 )
-"""RFC 5545 §3.8, RFC 7986, RFC 9074. ATTACH is left out: a file can hide in it."""
+"""RFC 5545 §3.8, RFC 7986, RFC 9074. ATTACH is left out: it is there for files."""
 _LONG = frozenset({"DESCRIPTION", "X-ALT-DESC"})
+_NOTES = frozenset({"COMMENT", "CONTACT"})
 _ONCE = {"VCALENDAR": ("PRODID", "VERSION", "METHOD"), **dict.fromkeys(_MAIN, ("UID", "DTSTAMP"))}
 """What each component has exactly once (RFC 5545 §3.6, RFC 5546 §3)."""
 _AT_MOST_ONCE = ("SUMMARY", "DESCRIPTION", "LOCATION", "DTSTART", "ORGANIZER", "SEQUENCE", "STATUS")
@@ -58,7 +63,9 @@ _LINE = re.compile(
 """RFC 5545 §3.1: name, parameters, value."""
 _STAMP = re.compile(r"[0-9]{8}T[0-9]{6}Z")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_FOLD = re.compile(r"\r\n[ \t]")
+_FOLD = re.compile(rb"\r\n[ \t]")
+_DATA = re.compile(r"\"[ \t]*data:(?!text/html,)")
+"""A file in a parameter. Thunderbird writes the HTML of a DESCRIPTION into its ALTREP."""
 _ESCAPED = re.compile(r"\\(.)")
 
 
@@ -70,6 +77,7 @@ class Calendar:
     summaries: tuple[str, ...]
     """Text of every SUMMARY that is not empty."""
     descriptions: tuple[str, ...]
+    comments: tuple[str, ...]
 
 
 def calendar(content: bytes) -> Calendar | None:
@@ -77,17 +85,19 @@ def calendar(content: bytes) -> Calendar | None:
     if len(content) > MAX_BYTES:
         return None
     try:
-        lines = list(_lines(content.decode("utf-8-sig")))
+        # RFC 5545 §3.1: a fold may stand inside of a character.
+        lines = list(_lines(_FOLD.sub(b"", content).decode("utf-8-sig")))
+        _check_amounts(lines)
         root = _tree(lines)
         _check(root)
     except (_Unreadable, UnicodeDecodeError):
         return None
     events = [one for one in root.inner if one.name in _MAIN]
-    return Calendar(
-        root.get("METHOD").upper(),
-        tuple(text for event in events if (text := unescape(event.get("SUMMARY")).strip())),
-        tuple(text for event in events if (text := unescape(event.get("DESCRIPTION")).strip())),
-    )
+    texts = [
+        tuple(text for event in events for value in event.all(name) if (text := unescape(value).strip()))
+        for name in ("SUMMARY", "DESCRIPTION", "COMMENT")
+    ]
+    return Calendar(root.get("METHOD").upper(), *texts)
 
 
 def unescape(value: str) -> str:
@@ -99,6 +109,17 @@ class _Unreadable(Exception):
     """It is not what the RFCs describe."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A content line, unfolded."""
+
+    name: str
+    """In upper case."""
+    value: str
+    size: int
+    """In characters, with the parameters."""
+
+
 @dataclass(slots=True)
 class _Component:
     name: str
@@ -107,33 +128,49 @@ class _Component:
 
     def get(self, name: str) -> str:
         """The value of the first property of this name; empty if there is none."""
-        return next((value for found, value in self.properties if found == name), "")
+        return next(iter(self.all(name)), "")
+
+    def all(self, name: str) -> list[str]:
+        """The value of every property of this name."""
+        return [value for found, value in self.properties if found == name]
 
 
-def _lines(text: str) -> Iterator[tuple[str, str]]:
-    """Name in upper case and value of every line, unfolded."""
-    unfolded = _FOLD.sub("", text).rstrip("\r\n").split("\r\n")
+def _lines(text: str) -> Iterator[_Line]:
+    unfolded = text.rstrip("\r\n").split("\r\n")
     if len(unfolded) > _MAX_LINES:
         raise _Unreadable
     for line in unfolded:
         found = _LINE.fullmatch(line)
         name = found[1].upper() if found else ""
         limit = MAX_LONG_CHARS if name in _LONG else MAX_PROPERTY_CHARS
-        if not found or len(line) > limit or _CONTROL.search(line) or _has_data(line):
+        if not found or len(line) > limit or _CONTROL.search(line) or _has_file(found):
             raise _Unreadable
-        yield name, found[3]
+        yield _Line(name, found[3], len(line))
 
 
-def _has_data(line: str) -> bool:
-    """Whether a file is in the line (RFC 5545 §3.3.1)."""
-    folded = line.lower()
-    return "value=binary" in folded or "encoding=base64" in folded
+def _has_file(line: re.Match[str]) -> bool:
+    """Whether a file is in the line: as its value (RFC 5545 §3.3.1), or in an address (RFC 2397)."""
+    whole, parameters, value = line[0].lower(), line[2].lower(), unescape(line[3])
+    if "value=binary" in whole or "encoding=base64" in whole or _DATA.search(parameters):
+        return True
+    if line[1].upper() == "X-ALT-DESC":
+        return hypertext.holds_file(value)
+    return value.lstrip().lower().startswith("data:")
 
 
-def _tree(lines: list[tuple[str, str]]) -> _Component:
+def _check_amounts(lines: list[_Line]) -> None:
+    """Raises _Unreadable if lines of which there may be any number hold more than they need."""
+    extensions = sum(line.size for line in lines if line.name.startswith("X-") and line.name not in _LONG)
+    notes = sum(line.size for line in lines if line.name in _NOTES)
+    if extensions > MAX_EXTENSION_CHARS or notes > MAX_NOTE_CHARS:
+        raise _Unreadable
+
+
+def _tree(lines: list[_Line]) -> _Component:
     """The one component around all lines, each inner one in its place."""
     open_components = [_Component("")]
-    for name, value in lines:
+    for line in lines:
+        name, value = line.name, line.value
         inside = open_components[-1]
         if name == "BEGIN":
             if value.upper() not in _INSIDE.get(inside.name, ()) or (not inside.name and inside.inner):
@@ -154,10 +191,6 @@ def _tree(lines: list[tuple[str, str]]) -> _Component:
 def _check(root: _Component) -> None:
     """Raises _Unreadable unless every component has what it must have and nothing unknown."""
     components = list(_all(root))
-    found = [one for component in components for one in component.properties]
-    extensions = [value for name, value in found if name.startswith("X-") and name not in _LONG]
-    if sum(len(value) for value in extensions) > MAX_EXTENSION_CHARS:
-        raise _Unreadable
     main = [component for component in components if component.name in _MAIN]
     if not main or root.get("VERSION") != "2.0" or root.get("METHOD").upper() not in METHODS:
         raise _Unreadable

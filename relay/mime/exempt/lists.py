@@ -2,7 +2,7 @@
 
 Its author sent it to the list, and the list has no key of those it goes to. The fields of a list prove
 nothing, since anybody can write them: the envelope sender has to be of the list's domain, and nobody who
-wrote it.
+wrote it. What is in it is not looked at: all of it leaves in clear.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import re
 
 from relay.errors import MessageRefused
 from relay.message import Address
-from relay.mime.authors import author
+from relay.mime.authors import has_unreadable_recipients, writers
+from relay.mime.exempt.origin import base
 from relay.mime.headers import Message
 
 _ID = re.compile(rb"[^<>]{0,200}<([A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63}){1,10})>")
@@ -21,7 +22,12 @@ _PRECEDENCES = frozenset({b"list", b"bulk"})
 
 
 def is_redistributed(message: Message, sender: Address, recipients_named: frozenset[str]) -> bool:
-    """Whether a list manager sends it: by its fields, its envelope sender, and a list in To or Cc."""
+    """Whether a list manager sends it: by its fields, its envelope sender, and a list in To or Cc.
+
+    Whoever cannot be read in To or Cc may be any recipient, who would then not be a member.
+    """
+    if has_unreadable_recipients(message):
+        return False
     domain = _list_domain(message)
     if domain is None or not _is_within(sender.domain, domain) or _is_author(message, sender):
         return False
@@ -35,7 +41,7 @@ def is_list_traffic_for(recipient: Address, recipients_named: frozenset[str]) ->
     Args:
         recipients_named: as `authors.recipients_named` reads them.
     """
-    return recipient.key not in recipients_named
+    return base(recipient.key) not in {base(key) for key in recipients_named}
 
 
 def _list_domain(message: Message) -> str | None:
@@ -55,13 +61,11 @@ def _is_within(domain: str, list_id: str) -> bool:
 
 
 def _is_author(message: Message, sender: Address) -> bool:
-    """Whether the envelope sender wrote it, under a sub-address or not; who cannot be read may have."""
+    """Whether the envelope sender wrote it, under a sub-address or not; who cannot be read may have.
+
+    Sender does not count: Mailman 2 writes the envelope sender there.
+    """
     try:
-        return _base(sender) in {_base(one) for one in author(message)}
+        return base(sender.key) in {base(one.key) for one in writers(message)}
     except MessageRefused:
         return True
-
-
-def _base(address: Address) -> str:
-    local, _, domain = address.key.rpartition("@")
-    return f"{local.partition('+')[0]}@{domain}"

@@ -2,6 +2,10 @@
 
 All three are multipart/report (RFC 6522): a part for people, one for programs, and what is left of the
 message they speak of. The label proves nothing; each field for programs is held against its grammar.
+
+What a person could write into one that is exempt is at most, in octets: 16 KiB in the part for people, 32 KiB
+in that for programs (8 KiB of it with blanks), 48 KiB in the header that comes back (32 KiB of them in fields
+of servers), beside the header of the message itself.
 """
 
 from __future__ import annotations
@@ -12,15 +16,20 @@ from dataclasses import dataclass
 from relay.errors import MessageRefused
 from relay.mime import headers
 from relay.mime.detect import already_encrypted
-from relay.mime.exempt import groups
-from relay.mime.exempt.entity import MAX_TEXT_BYTES, is_for_people, is_identity, media_type, multipart
+from relay.mime.exempt import groups, measure
+from relay.mime.exempt.entity import is_for_people, is_identity, media_type, multipart
 from relay.mime.exempt.groups import DATE, HOST, MAILBOX, MESSAGE_ID, TOKEN, grammar, text_of
 from relay.mime.headers import Field, Message, cut
 from relay.mime.structure import Part
 from relay.rule import Exemption
 
-MAX_ORIGINAL_HEADER_BYTES = 32_768
-"""Of the message that comes back."""
+MAX_TEXT_BYTES = 16_384
+"""Of what the part for people tells."""
+MAX_ALTERNATIVE_BYTES = 32_768
+"""Of that part in two forms. Exchange writes some 20 KiB of HTML, with few words in it."""
+MAX_ORIGINAL_HEADER_BYTES = 16_384
+"""Of the message that comes back, without the fields of servers. Exchange Online writes some 10 KiB."""
+_MAX_SECTION_BYTES = MAX_ORIGINAL_HEADER_BYTES + measure.MAX_TRACE_BYTES
 
 _PARAMETERS = frozenset({"report-type", "boundary"})
 _HEADERS_ALONE = frozenset({"text/rfc822-headers", "message/global-headers"})
@@ -37,11 +46,22 @@ class Report:
     """The part that holds the message it speaks of, or the header of that."""
     keeps_original: bool
     """Whether that part leaves as it is: it is a header alone, or encrypted."""
+    people_bytes: int
+    """Of the part for people, as it is encoded."""
+    free_bytes: int
+    """Of fields for programs that can be any text."""
+    final_recipient: str
+    """The address of whom it speaks first; empty in an abuse report."""
 
     @property
     def original_bytes(self) -> int:
         """How much of the report is the message that comes back."""
         return self.original.end - self.original.start if self.original else 0
+
+    @property
+    def original_header_bytes(self) -> int:
+        """How much header comes back."""
+        return len(original_header(self.original) or b"") if self.original else 0
 
 
 def report(message: Message) -> Report | None:
@@ -54,28 +74,35 @@ def report(message: Message) -> Report | None:
     if not shape or not parts or len(parts) not in shape.parts:
         return None
     original = parts[2] if len(parts) == 3 else None
-    if not is_for_people(parts[0], MAX_TEXT_BYTES) or not _is_for_programs(parts[1], shape):
+    found = _for_programs(parts[1], shape)
+    if not is_for_people(parts[0], MAX_TEXT_BYTES, MAX_ALTERNATIVE_BYTES) or found is None:
         return None
     keeps = _keeps(original) if original else True
-    return None if keeps is None else Report(shape.kind, original, keeps)
+    if keeps is None:
+        return None
+    return Report(shape.kind, original, keeps, parts[0].size, found.free_bytes, found.final_recipient)
 
 
 # --------------------------------------------------------------------------- what comes back
 
 
 def original_header(original: Part) -> bytes | None:
-    """The header section of the message in this part, without an empty line; None if it cannot be read."""
+    """The header section of the message in this part, without an empty line.
+
+    None if it cannot be read, or holds more than a header does.
+    """
     start, end = original.body_start, original.end
-    stop = original.whole.find(b"\r\n\r\n", start, min(end, start + MAX_ORIGINAL_HEADER_BYTES))
-    if stop < 0 and end - start > MAX_ORIGINAL_HEADER_BYTES:
+    stop = original.whole.find(b"\r\n\r\n", start, min(end, start + _MAX_SECTION_BYTES))
+    if stop < 0 and end - start > _MAX_SECTION_BYTES:
         return None
     section = original.whole[start : stop + 2 if stop >= 0 else end]
     # Exchange and others end a header that comes back alone without a line end.
     section += b"" if section.endswith(b"\r\n") else b"\r\n"
     try:
-        return section if headers.parse(section).fields else None
+        fields = headers.parse(section).fields
     except MessageRefused:
         return None
+    return section if fields and measure.is_moderate(fields, MAX_ORIGINAL_HEADER_BYTES) else None
 
 
 def _keeps(original: Part) -> bool | None:
@@ -113,17 +140,29 @@ class _Shape:
     """How many parts it may have."""
     types: frozenset[str]
     """Of the part for programs."""
-    fits: Callable[[list[tuple[Field, ...]]], bool]
+    fit: Callable[[list[tuple[Field, ...]]], int | None]
+    """How much free text is in its groups; None if they are not of this kind."""
 
 
-def _is_for_programs(part: Part, shape: _Shape) -> bool:
+@dataclass(frozen=True, slots=True)
+class _ForPrograms:
+    free_bytes: int
+    final_recipient: str
+
+
+def _for_programs(part: Part, shape: _Shape) -> _ForPrograms | None:
     kind = media_type(part, frozenset({"name", "charset"}))
     if kind is None or kind.value not in shape.types or not is_identity(part):
-        return False
+        return None
     if part.size > groups.MAX_PART_BYTES:
-        return False
+        return None
     found = groups.read(part.body)
-    return found is not None and shape.fits(found)
+    free = shape.fit(found) if found is not None else None
+    if found is None or free is None:
+        return None
+    recipients = [field.value for group in found for field in group if field.name == "final-recipient"]
+    typed = recipients[0].decode("utf-8", "replace") if recipients else ""
+    return _ForPrograms(free, typed.partition(";")[2].strip())
 
 
 _MESSAGE = grammar(
@@ -135,6 +174,7 @@ _MESSAGE = grammar(
         "arrival-date": DATE,
     },
     required="reporting-mta",
+    free="original-envelope-id",
 )
 """RFC 3464 §2.2."""
 _RECIPIENT = grammar(
@@ -152,7 +192,7 @@ _RECIPIENT = grammar(
         "x-supplementary-info": text_of(1000),  # Exchange: the whole reply
     },
     required="final-recipient action status",
-    free="diagnostic-code",
+    free="diagnostic-code final-log-id",
 )
 """RFC 3464 §2.3."""
 _RECEIPT = grammar(
@@ -170,7 +210,7 @@ _RECEIPT = grammar(
         "warning": text_of(200),
     },
     required="final-recipient disposition",
-    free="reporting-ua failure error warning",
+    free="reporting-ua original-message-id failure error warning",
 )
 """RFC 8098 §3.2."""
 _DOMAIN = rb"[A-Za-z0-9._-]{1,255}"
@@ -199,23 +239,24 @@ _FEEDBACK = grammar(
         "identity-alignment": rb"(?i:(?:dkim|spf|none)(?:[ \t]*,[ \t]*(?:dkim|spf))?)",
     },
     required="feedback-type user-agent version",
-    free="user-agent authentication-results reported-uri reported-domain original-rcpt-to",
+    free="user-agent original-envelope-id authentication-results reported-uri reported-domain"
+    " original-rcpt-to",
     repeated="authentication-results original-rcpt-to reported-domain reported-uri",
 )
 """RFC 5965 §3 and RFC 6591 §3. DKIM-Canonicalized-Body is left out: it holds the message."""
 
 
-def _is_delivery_status(found: list[tuple[Field, ...]]) -> bool:
+def _fit_delivery_status(found: list[tuple[Field, ...]]) -> int | None:
     """One group of the message, then one of each recipient (RFC 3464 §2.1)."""
-    return len(found) > 1 and groups.fit(found, [_MESSAGE, *[_RECIPIENT] * (len(found) - 1)])
+    return groups.fit(found, [_MESSAGE, *[_RECIPIENT] * (len(found) - 1)]) if len(found) > 1 else None
 
 
-def _is_receipt(found: list[tuple[Field, ...]]) -> bool:
-    return len(found) == 1 and groups.fit(found, [_RECEIPT])
+def _fit_receipt(found: list[tuple[Field, ...]]) -> int | None:
+    return groups.fit(found, [_RECEIPT]) if len(found) == 1 else None
 
 
-def _is_feedback(found: list[tuple[Field, ...]]) -> bool:
-    return len(found) == 1 and groups.fit(found, [_FEEDBACK])
+def _fit_feedback(found: list[tuple[Field, ...]]) -> int | None:
+    return groups.fit(found, [_FEEDBACK]) if len(found) == 1 else None
 
 
 _SHAPES = {
@@ -223,15 +264,15 @@ _SHAPES = {
         Exemption.DSN,
         frozenset({2, 3}),
         frozenset({"message/delivery-status", "message/global-delivery-status"}),
-        _is_delivery_status,
+        _fit_delivery_status,
     ),
     "disposition-notification": _Shape(
         Exemption.MDN,
         frozenset({2, 3}),
         frozenset({"message/disposition-notification", "message/global-disposition-notification"}),
-        _is_receipt,
+        _fit_receipt,
     ),
     "feedback-report": _Shape(
-        Exemption.FEEDBACK, frozenset({3}), frozenset({"message/feedback-report"}), _is_feedback
+        Exemption.FEEDBACK, frozenset({3}), frozenset({"message/feedback-report"}), _fit_feedback
     ),
 }

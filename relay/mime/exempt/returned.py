@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from relay.mime import contenttype
 from relay.mime.exempt.reports import original_header, report
 from relay.mime.headers import Field, Message
 from relay.mime.structure import Part
@@ -40,5 +41,7 @@ def _retyped_field(field: Field) -> bytes:
     if field.name != "content-type":
         return field.raw
     # RFC 6533 §6.3: a header section in UTF-8 has a type of its own.
-    kind = b"message/global-headers" if b"global" in field.value.lower() else b"text/rfc822-headers"
+    found = contenttype.parse(field.value)
+    is_global = found is not None and found.value == "message/global"
+    kind = b"message/global-headers" if is_global else b"text/rfc822-headers"
     return field.raw[: len(field.name)] + b": " + kind + b"\r\n"

@@ -1,7 +1,8 @@
 """Says whether a message is a report on TLS in SMTP (RFC 8460 §5.3): its JSON is read and held to the schema.
 
 A report goes where the policy of a domain says, to programs that open no ciphertext. What its schema does not
-name, or a value that is no number, host, address or short text, makes it something else.
+name, or a value that is no number, host, address or short text, makes it something else. A person could write
+at most 4 KiB for people and 4 KiB of words into it; its names and hashes have no room for a blank (256 KiB).
 """
 
 from __future__ import annotations

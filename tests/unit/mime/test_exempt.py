@@ -20,10 +20,11 @@ from relay.mime.exempt import (
     MAX_BYTES,
     MAX_HEADER_BYTES,
     MAX_SUBJECT_BYTES,
-    MAX_TRACE_BYTES,
     exemptions,
+    holds_calendar,
     reduced,
 )
+from relay.mime.exempt.measure import MAX_TRACE_BYTES
 from relay.mime.headers import parse
 from relay.rule import Exemption
 from tests.mail import crlf
@@ -46,10 +47,12 @@ SAMPLES = {
     "exchange dsn": Sample(samples.EXCHANGE_DSN, None, Exemption.DSN),
     "thunderbird mdn": Sample(samples.THUNDERBIRD_MDN, None, Exemption.MDN),
     "outlook mdn": Sample(samples.OUTLOOK_MDN, None, Exemption.MDN),
-    "feedback": Sample(samples.FEEDBACK, BOB, Exemption.FEEDBACK),
+    "thunderbird receipt": Sample((HERE / "thunderbird-receipt.eml").read_bytes(), ALICE, Exemption.MDN),
+    "feedback": Sample(samples.FEEDBACK, ALICE, Exemption.FEEDBACK),
     "tls report": Sample(samples.tls_report(), BOB, Exemption.TLS_REPORT),
     "tls report in clear": Sample(samples.tls_report(kind="json"), None, Exemption.TLS_REPORT),
     "google invitation": Sample(samples.google_invitation(), ALICE, Exemption.CALENDAR),
+    "nextcloud invitation": Sample(samples.nextcloud_invitation(), ALICE, Exemption.CALENDAR),
     "outlook invitation": Sample(samples.outlook_invitation(), ALICE, Exemption.CALENDAR),
     "bare calendar": Sample(samples.bare_calendar(), ALICE, Exemption.CALENDAR),
     "wkd": Sample((HERE / "wkd-confirmation-request.eml").read_bytes(), ALICE, Exemption.WKD),
@@ -150,6 +153,8 @@ _ON_HEADER = {
     "keywords": lambda c: _with_field(c, f"Keywords: {_PROSE}"),
     "long header": lambda c: _with_field(c, f"X-Note: {_PROSE}" * (MAX_HEADER_BYTES // 30)),
     "long trace": lambda c: _with_field(c, f"Received: {'x' * 900}\n" * (MAX_TRACE_BYTES // 900)),
+    "long hop": lambda c: _with_field(c, f"Received: {'x' * 1000}\n {'x' * 1000}\n {'x' * 100}\n"),
+    "many hops": lambda c: _with_field(c, "Received: x\n" * 51),
     "long subject": lambda c: re.sub(rb"^Subject: ", b"Subject: " + b"x" * MAX_SUBJECT_BYTES, c, flags=re.M),
     "second long subject": lambda c: _with_field(c, f"Subject: {'x' * MAX_SUBJECT_BYTES}\n"),
 }
@@ -352,6 +357,14 @@ _HOSTILE = {
     "tags": samples.google_invitation().replace(b"<body>", b"<" * 60_000),
     "styles": samples.google_invitation().replace(b"<body>", b"<style>" * 8_000),
     "entities": samples.google_invitation().replace(b"<body>", b"&amp" * 15_000),
+    "references": samples.google_invitation().replace(b"<body>", b"&#" + b"9" * 60_000 + b";"),
+    "references in hexadecimal": samples.google_invitation().replace(b"<body>", b"&#x" + b"9" * 60_000),
+    "json of a long number": samples.tls_report(packed=b'{"a": ' + b"9" * 190_000 + b"}", kind="json"),
+    "blanks behind a boundary": crlf("MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n--b")
+    + b" " * 20_000_000
+    + b"x\r\n",
+    "lines almost delimiters": crlf("MIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n")
+    + b"--bx\r\n" * 3_000_000,
     "blanks": samples.google_invitation().replace(b"<body>", b" " * 60_000),
     "json": samples.tls_report(packed=b"[" * 200_000, kind="json"),
     "digits": samples.tls_report(packed=b"9" * 190_000, kind="json"),
@@ -367,9 +380,25 @@ def test_exemptions_of_a_hostile_megabyte_take_bounded_time(content: bytes) -> N
     start = time.perf_counter()
 
     found = [exemptions(message, sender, frozenset()) for sender in (None, ALICE)]
+    holds_calendar(message)
 
     assert len(found) == 2
     assert time.perf_counter() - start < 2
+
+
+def test_exemptions_of_a_report_with_a_letter_in_every_field_are_none() -> None:
+    """Each place where a letter could stand has a limit of its own (A6)."""
+    prose = b"This is an ordinary sentence of a letter. " * 20 + b"\r\n "
+    places = {
+        b"I'm sorry": prose * 20 + b"\r\n",
+        b"Subject: Undelivered": b"X-Note: " + prose * 10 + b"\r\n",
+        b"Received: by": b"Received: " + prose * 3 + b"\r\n",
+        b"From: Bob": b"X-Note: " + prose * 20 + b"\r\n",
+    }
+
+    for place, text in places.items():
+        assert 1 == samples.POSTFIX_DSN.count(place)
+        assert set() == exempt(samples.POSTFIX_DSN.replace(place, text + place))
 
 
 def test_exemptions_unpack_no_bomb() -> None:

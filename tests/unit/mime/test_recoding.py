@@ -591,7 +591,7 @@ def test_seven_bit_large_leaf_lets_other_threads_run(kind: str, content: bytes) 
     ("line", "encoding"), [("Grüße aus der weiten Welt", b"quoted-printable"), ("Привет", b"base64")]
 )
 def test_seven_bit_long_text_takes_the_smaller_encoding(line: str, encoding: bytes) -> None:
-    """A text in another script would triple in quoted-printable, and no longer fit what the next hop takes."""
+    """A text in another script would triple in quoted-printable and no longer fit the next hop's limit."""
     content = b"Content-Type: text/plain; charset=utf-8\r\n\r\n" + f"{line}\r\n".encode() * 200
     message = seven_bit(parse(content))
 

@@ -114,6 +114,10 @@ def test_parts_without_close_delimiter_are_not_complete() -> None:
         "header too large": "--b\nA: " + "x" * MAX_PART_HEADER_BYTES + "\n\none\n--b--\n",
         "header alone, too large": "--b\n" + "A: 1\n" * (MAX_PART_HEADER_BYTES // 6 + 1) + "\n--b--\n",
         "octets instead of a header": "--b\nx\n--b--\n",
+        "many blanks": f"--b{' ' * 201}\n\nx\n--b--\n",
+        "many blanks before words": f"--b\n\nx\n--b{' ' * 201}x\n--b--\n",
+        "many blanks behind the close": f"--b\n\nx\n--b--{' ' * 201}\n",
+        "too many lines that begin so": "--b\n\n" + "--bx\n" * (10 * MAX_PARTS + 1) + "--b--\n",
         "too many parts": "--b\n\nx\n" * (MAX_PARTS + 1) + "--b--\n",
     }.values(),
 )
@@ -169,6 +173,34 @@ def test_parts_of_any_bytes_account_for_every_octet(data: bytes) -> None:
         places += [part.start, part.body_start, part.end]
     assert sorted(places) == places
     assert all(place <= len(body) for place in places)
+
+
+def test_parts_with_few_blanks_and_many_almost_delimiters_are_divided() -> None:
+    """The limits of what stands behind a boundary are ones that can be reached (A3)."""
+    almost = "--bx\n" * (9 * MAX_PARTS)
+
+    assert 1 == len(_bodies(_parts(f"--b{' ' * 200}\n\n{almost}--b--{' ' * 200}\n")))
+
+
+def test_parts_are_found_across_the_pieces_in_which_they_are_searched() -> None:
+    """A delimiter is one wherever it stands in a large body."""
+    for size in range((1 << 20) - 12, (1 << 20) + 2):
+        body = b"--b\r\n\r\n" + b"x" * size + b"\r\n--b--\r\n"
+        found = parts(_MIXED, body)
+
+        assert found is not None
+        assert [size] == [part.size for part in found.parts]
+
+
+def test_parts_of_fifty_megabytes_of_almost_delimiters_take_bounded_time() -> None:
+    """Blanks without end and lines that begin with the boundary are given up early (A3)."""
+    hostile = [b"--b" + b" " * 50_000_000 + b"x\r\n", b"--bx\r\n" * 8_000_000]
+    start = time.perf_counter()
+
+    found = [parts(_MIXED, body) for body in hostile]
+
+    assert [None] * 2 == found
+    assert time.perf_counter() - start < 0.5
 
 
 def test_parts_of_a_megabyte_of_delimiters_take_bounded_time() -> None:

@@ -1,7 +1,8 @@
 """Messages of machines as the programs named here write them, with other addresses, and a way to alter one.
 
 The four `wkd-*.eml` beside this file are the traffic of one key submission between gpg-wks-client and
-gpg-wks-server 2.2.40 (`--create`, `--receive`, `--receive`, `--receive`), untouched.
+gpg-wks-server 2.2.40 (`--create`, `--receive`, `--receive`, `--receive`), untouched. The four
+`thunderbird-*.eml` are what Thunderbird 140 gave to a server: a read receipt, and what its calendar sends.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+import quopri
 import textwrap
 from pathlib import Path
 
@@ -560,6 +562,52 @@ ICS
         .replace(b"TEXT", text.encode())
         .replace(b"ICS", encoded(ics).replace("\n", "\r\n").encode())
     )
+
+
+def exchange_invitation(text: str, html: str, ics: bytes) -> bytes:
+    """As Outlook sends through Exchange: text, HTML, both in quoted-printable, and calendar."""
+    delimiter = b"\r\n--_000_AM0PR\r\nContent-Type: text/calendar"
+    content = outlook_invitation(encoded_words(text), ics).replace(
+        b'charset="us-ascii"\r\n', b'charset="us-ascii"\r\nContent-Transfer-Encoding: quoted-printable\r\n'
+    )
+    head = 'Content-Type: text/html; charset="us-ascii"\r\nContent-Transfer-Encoding: quoted-printable'
+    more = f"\r\n--_000_AM0PR\r\n{head}\r\n\r\n{encoded_words(html)}\r\n"
+    return content.replace(delimiter, more.encode() + delimiter)
+
+
+def encoded_words(text: str) -> str:
+    """A text in quoted-printable, with CRLF."""
+    return quopri.encodestring(text.encode()).decode().replace("\n", "\r\n")
+
+
+def nextcloud_invitation(ics: bytes = ICS, *, text: str = "Alice invited you to Garden party") -> bytes:
+    """Mixed: an alternative of text and HTML, and the calendar object as an attachment."""
+    return crlf(f"""\
+{_CALENDAR_HEAD}Content-Type: multipart/mixed; boundary=outer
+
+--outer
+Content-Type: multipart/alternative; boundary=inner
+
+--inner
+Content-Type: text/plain; charset=utf-8
+Content-Transfer-Encoding: quoted-printable
+
+{text}
+--inner
+Content-Type: text/html; charset=utf-8
+Content-Transfer-Encoding: quoted-printable
+
+<p>Alice invited you to Garden party</p>
+--inner--
+
+--outer
+Content-Type: text/calendar; name=event.ics; method=REQUEST
+Content-Transfer-Encoding: base64
+Content-Disposition: attachment; name=event.ics; filename=event.ics
+
+ICS
+--outer--
+""").replace(b"ICS\r\n--", encoded(ics).replace("\n", "\r\n").encode() + b"\r\n--")
 
 
 def bare_calendar(ics: bytes = ICS, *, method: str = "REQUEST") -> bytes:

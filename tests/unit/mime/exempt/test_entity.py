@@ -143,5 +143,51 @@ def test_is_for_people_counts_all_of_an_alternative() -> None:
     parts = "--b\nContent-Type: text/plain\n\n{}\n--b\nContent-Type: text/html\n\n{}\n--b--\n"
     head = "Content-Type: multipart/alternative; boundary=b"
 
-    assert is_for_people(_entity(head, parts.format("x" * 100, "y" * 100)), 400)
-    assert not is_for_people(_entity(head, parts.format("x" * 200, "y" * 200)), 400)
+    assert is_for_people(_entity(head, parts.format("x" * 100, "y" * 100)), 201, 400)
+    assert not is_for_people(_entity(head, parts.format("x" * 101, "y" * 101)), 201, 400)
+    assert not is_for_people(_entity(head, parts.format("x" * 100, f"<img alt='{'y' * 101}'>")), 201, 400)
+    assert not is_for_people(_entity(head, parts.format("x" * 100, f"<!--{'y' * 300}-->")), 201, 400)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "begin 644 salary.pdf",
+        "begin  644 salary.pdf",
+        "begin\t0644\tsalary.pdf",
+        " \tbegin 644 salary.pdf",
+        "begin-base64 644 salary.pdf",
+        "=ybegin line=128 size=1 name=a",
+        " =ybegin\tpart=1",
+        "(This file must be converted with BinHex 4.0)",
+        "  (This  file must be converted with BinHex 4.0)",
+        " -----BEGIN CERTIFICATE-----",
+    ],
+)
+def test_text_with_a_file_in_it_is_none_however_many_blanks_there_are(line: str) -> None:
+    """Uuencode, yEnc, BinHex and armour are files, as liberally as their readers know them (A5)."""
+    assert text(_entity("Content-Type: text/plain", f"See:\n{line}\nend"), "plain", 1000) is None
+
+
+@pytest.mark.parametrize("line", ["begin the work", "We begin 644 things", "(This file is new)"])
+def test_text_that_only_reads_like_the_start_of_a_file_is_text(line: str) -> None:
+    """Ordinary sentences stay text."""
+    assert line == text(_entity("Content-Type: text/plain", line), "plain", 1000)
+
+
+def test_text_of_html_with_a_file_in_an_address_is_none() -> None:
+    """A `data:` address is an attachment (A4, A5)."""
+    html = '<a download="a.pdf" href="data:application/pdf;base64,JVBERi0=">x</a>'
+
+    assert text(_entity("Content-Type: text/html", html), "html", 1000) is None
+
+
+@pytest.mark.parametrize(("version", "expected"), [("1.0", 1), ("1.0 (the merger)", 0), ("2.0", 0)])
+def test_multipart_of_parts_with_a_version_of_mime_is_divided(version: str, expected: int) -> None:
+    """Python's `email` writes MIME-Version into every part that it attaches (B4)."""
+    body = f"--b\nMIME-Version: {version}\n\nx\n--b--\n"
+    entity = _entity("Content-Type: multipart/mixed; boundary=b", body)
+    kind = media_type(entity, frozenset({"boundary"}))
+
+    assert kind is not None
+    assert expected == len(multipart(entity, kind) or ())

@@ -23,7 +23,7 @@ _GRAMMAR = grammar({"a": rb"\d+", "b": text_of(300), "c": rb"x"}, required="a", 
 
 def _fits(text: str) -> bool:
     groups = read(text.replace("\n", "\r\n").encode())
-    return groups is not None and fit(groups, [_GRAMMAR] * len(groups))
+    return groups is not None and fit(groups, [_GRAMMAR] * len(groups)) is not None
 
 
 @pytest.mark.parametrize(
@@ -56,6 +56,14 @@ def test_fit_groups_of_known_fields_do(text: str) -> None:
 def test_fit_groups_with_anything_else_do_not(text: str) -> None:
     """A field that is missing, unknown, too many, not as its pattern says, or a line that is none."""
     assert not _fits(text)
+
+
+def test_fit_counts_whole_fields_that_are_free() -> None:
+    """The name of an `X-` field may be words as well as its value; what has a pattern does not count."""
+    groups = read(b"A: 1\r\nB: o\r\nX-The-Merger: z\r\n")
+
+    assert groups is not None
+    assert len("B: o\r\nX-The-Merger: z\r\n") == fit(groups, [_GRAMMAR])
 
 
 def test_read_part_beyond_the_limit_is_none() -> None:

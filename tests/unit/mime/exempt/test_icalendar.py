@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from relay.mime.exempt.icalendar import MAX_BYTES, MAX_EXTENSION_CHARS, METHODS, Calendar, calendar, unescape
+from relay.mime.exempt.icalendar import (
+    MAX_BYTES,
+    MAX_EXTENSION_CHARS,
+    MAX_NOTE_CHARS,
+    METHODS,
+    Calendar,
+    calendar,
+    unescape,
+)
 from tests.mail import crlf
 from tests.unit.mime.exempt.samples import ICS, SECRET, changed
 
@@ -14,8 +22,8 @@ from tests.unit.mime.exempt.samples import ICS, SECRET, changed
 def test_calendar_says_its_method_and_what_events_are_called() -> None:
     """Method, names and descriptions come back as they are shown."""
     assert Calendar(
-        "REQUEST", ("Garden party",), ("We talk about the garden, and about lunch.",)
-    ) == calendar(ICS)
+        "REQUEST", ("Garden party",), ("We talk about the garden, and about lunch.",), ("Late.", "Really")
+    ) == calendar(changed(ICS, "SEQUENCE:0", "COMMENT:Late.\nCOMMENT:Really\nSEQUENCE:0"))
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
@@ -39,7 +47,8 @@ def test_calendar_of_every_method_is_one(method: str) -> None:
         ("DESCRIPTION:We", 'DESCRIPTION;ALTREP="data:text/html,<p>We":We'),
         ("UID:abc@google.example\n", "UID:abc@google.example\nCOMMENT:x\nCOMMENT:y\nCATEGORIES:a,b\n"),
         ("SUMMARY:Garden party\n", ""),
-        ("SEQUENCE:0", "SEQUENCE:0\n" + ("COMMENT:" + "x" * 1900 + "\n") * 10 + "PRIORITY:1"),
+        ("SEQUENCE:0", "SEQUENCE:0\n" + ("COMMENT:" + "x" * 1900 + "\n") * 2 + "PRIORITY:1"),
+        ("SEQUENCE:0", "URL:https://x.example/data:1\nCONFERENCE;VALUE=URI:https://x.example\nSEQUENCE:0"),
     ],
 )
 def test_calendar_of_a_legal_variant_is_one(change: tuple[str, str]) -> None:
@@ -60,7 +69,16 @@ def test_calendar_of_tasks_and_busy_times_is_one(kind: str) -> None:
     text = "BEGIN:VCALENDAR\nPRODID:x\nVERSION:2.0\nMETHOD:PUBLISH\n"
     text += f"BEGIN:{kind}\nUID:1\nDTSTAMP:20260302T100000Z\nEND:{kind}\nEND:VCALENDAR"
 
-    assert calendar(crlf(text)) == Calendar("PUBLISH", (), ())
+    assert calendar(crlf(text)) == Calendar("PUBLISH", (), (), ())
+
+
+def test_calendar_folded_inside_of_a_character_is_one() -> None:
+    """RFC 5545 §3.1 folds octets: a character of UTF-8 may be divided (B9)."""
+    folded = ICS.replace(b"Garden", "Gärten".encode().replace(b"\xc3\xa4", b"\xc3\r\n \xa4"))
+    found = calendar(folded)
+
+    assert found is not None
+    assert ("Gärten party",) == found.summaries
 
 
 _CHANGES = {
@@ -100,6 +118,26 @@ _CHANGES = {
     "long description": ("DESCRIPTION:We", "DESCRIPTION:" + "We" * 17_000),
     "many extensions": ("SEQUENCE:0", "SEQUENCE:0\n" + "X-A:x\n" * (MAX_EXTENSION_CHARS + 1) + "X-B:y"),
     "large extensions": ("SEQUENCE:0", "SEQUENCE:0\n" + f"X-A:{'x' * 1500}\n" * 3 + "X-B:y"),
+    "extensions of parameters": (
+        "SEQUENCE:0",
+        "SEQUENCE:0\n" + f'X-A;X-B="{"x" * 1500}":y\n' * 3 + "PRIORITY:1",
+    ),
+    "many comments": (
+        "SEQUENCE:0",
+        "SEQUENCE:0\n" + f"COMMENT:{'x' * 1000}\n" * (MAX_NOTE_CHARS // 1000 + 1) + "PRIORITY:1",
+    ),
+    "comments and contacts": (
+        "SEQUENCE:0",
+        "SEQUENCE:0\n" + f"COMMENT:{'x' * 1000}\nCONTACT;X-B={'x' * 1000}:y\n" * 3 + "PRIORITY:1",
+    ),
+    "file as an address": ("SEQUENCE:0", "SEQUENCE:0\nURL:data:application/pdf;base64,JVBERi0="),
+    "file as a conference": ("SEQUENCE:0", "SEQUENCE:0\nCONFERENCE;VALUE=URI: DATA:text/plain,x"),
+    "file as a person": ("SEQUENCE:0", "SEQUENCE:0\nATTENDEE:data:text/plain,x"),
+    "file in a parameter": ("LOCATION:Room 5", 'LOCATION;ALTREP="data:application/pdf,x":Room 5'),
+    "file in a list of parameters": ("LOCATION:Room 5", 'LOCATION;X="a"," data:application/pdf,x":Room 5'),
+    "file as a description": ("DESCRIPTION:We", 'DESCRIPTION;ALTREP="data:application/pdf;base64,x":We'),
+    "encoded as a description": ("DESCRIPTION:We", 'DESCRIPTION;ALTREP="data:text/html;base64,x":We'),
+    "file in HTML": ("SEQUENCE:0", 'X-ALT-DESC;FMTTYPE=text/html:<a href="\\ndata:x">y</a>\nSEQUENCE:0'),
     "control characters": ("Garden party", "Garden\x01party"),
     "open quotes": ("CN=bob@example.com", 'CN="bob@example.com'),
     "empty line": ("SEQUENCE:0", "\nSEQUENCE:0"),

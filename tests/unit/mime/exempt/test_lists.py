@@ -21,6 +21,8 @@ def _is(content: bytes, sender: str = str(LIST_SENDER)) -> bool:
     [
         ("", ""),
         ("Precedence: list", "precedence: Bulk"),
+        # Mailman 2.1, SMTPDirect.py (B5)
+        ("Precedence: list", f'Sender: "Garden" <{LIST_SENDER}>\nErrors-To: {LIST_SENDER}\nPrecedence: list'),
         ("List-Id: Friends of the garden <garden.lists.example.org>", "List-Id: <GARDEN.lists.example.org>"),
         ("List-Unsubscribe: <mailto:garden-leave@lists.example.org>\n", ""),
         ("To: garden@lists.example.org", "To: carol@example.net\nCc: <Garden@LISTS.example.org>"),
@@ -75,11 +77,20 @@ def test_is_redistributed_from_elsewhere_is_none(sender: str) -> None:
             f"From: <{str(LIST_SENDER).replace('g', 'G', 1)}>",
         ),
         "author among others": ("From: Carol <carol@example.net>", f"From: carol@example.net, {LIST_SENDER}"),
-        "author by Sender": ("To: garden", f"Sender: {LIST_SENDER}\nTo: garden"),
         "author in the name": ("From: Carol <carol@example.net>", f"From: {LIST_SENDER} <carol@example.net>"),
         "unreadable author": ("From: Carol <carol@example.net>", "From: Carol"),
         "no author": ("From: Carol <carol@example.net>\n", ""),
         "no list is named": ("To: garden@lists.example.org", "To: carol@example.net"),
+        "unreadable recipient": (
+            "To: garden@lists.example.org",
+            "To: garden@lists.example.org, Bob <bob@example.com> direct",
+        ),
+        "unreadable copy": ("Precedence:", "Cc: <<bob@example.com>>\nPrecedence:"),
+        "open quotes in To": (
+            "To: garden@lists.example.org",
+            'To: garden@lists.example.org, Bob "B <bob@example.com>',
+        ),
+        "semicolon in To": ("To: garden@lists.example.org", "To: garden@lists.example.org; bob@b.example x"),
         "nobody is named": ("To: garden@lists.example.org\n", ""),
     }.values(),
 )
@@ -101,3 +112,18 @@ def test_is_list_traffic_for_a_member_and_not_for_who_is_named() -> None:
 
     assert not is_list_traffic_for(BOB, named)
     assert is_list_traffic_for(parse_mailbox("member@example.com"), named)
+
+
+@pytest.mark.parametrize(
+    ("recipient", "named"),
+    [
+        ("bob+x@example.com", "bob@example.com"),
+        ("bob@example.com", "bob+x@example.com"),
+        ("Bob+a@Example.com", "bob+b@example.com"),
+    ],
+)
+def test_is_list_traffic_for_nobody_who_is_named_under_another_sub_address(
+    recipient: str, named: str
+) -> None:
+    """A sub-address is the same mailbox (A7)."""
+    assert not is_list_traffic_for(parse_mailbox(recipient), frozenset({parse_mailbox(named).key}))

@@ -36,6 +36,10 @@ _BARE = crlf("From: a@b.example\nSubject: x\nAuto-Submitted: auto-generated\n\nd
         _ALTERNATIVE,
         _BARE,
         changed(CRON, "Auto-Submitted: auto-generated", "auto-submitted: Auto-Replied"),
+        # RFC 3834 §5, Pigeonhole (B6)
+        changed(CRON, "auto-generated", "auto-replied (vacation)"),
+        changed(CRON, "auto-generated", 'auto-generated ; owner-email="root@example.org"'),
+        changed(CRON, "auto-generated", "auto-generated (rule 5); owner-token=af3NN2pK5dDXI0W"),
         changed(CRON, "backup:", "x" * 60_000 + "\n"),
     ],
 )
@@ -48,7 +52,17 @@ _PART = "--x\nContent-Type: text/html"
 _CHANGES = {
     "no field": (CRON, "Auto-Submitted: auto-generated\n", ""),
     "no": (CRON, "auto-generated", "no"),
-    "comment": (CRON, "auto-generated", "auto-generated (The merger is on Friday)"),
+    "comment": (CRON, "auto-generated", f"auto-generated ({'The merger is on Friday. ' * 3})"),
+    "two comments": (CRON, "auto-generated", "auto-generated (a) (b)"),
+    "words behind": (CRON, "auto-generated", "auto-generated the merger"),
+    "long parameter": (CRON, "auto-generated", f'auto-generated; a="{"x" * 101}"'),
+    "many parameters": (CRON, "auto-generated", "auto-generated" + "; a=b" * 3),
+    "file behind blanks": (CRON, "backup:", "begin\t644 salary.pdf\n"),
+    "file in an address": (
+        _ALTERNATIVE,
+        "<p>I am",
+        '<a download="salary.pdf" href="data:application/pdf;base64,JVBERi0=">x</a><p>I am',
+    ),
     "unknown word": (CRON, "auto-generated", "auto-notified"),
     "twice": (CRON, "Auto-Submitted: auto-generated\n", "Auto-Submitted: auto-generated\n" * 2),
     "both": (CRON, "Auto-Submitted:", "Auto-Submitted: no\nAuto-Submitted:"),

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from relay.mime.exempt.entity import MAX_TEXT_BYTES
 from relay.mime.exempt.groups import MAX_FREE_BYTES
-from relay.mime.exempt.reports import MAX_ORIGINAL_HEADER_BYTES, report
+from relay.mime.exempt.reports import (
+    MAX_ALTERNATIVE_BYTES,
+    MAX_ORIGINAL_HEADER_BYTES,
+    MAX_TEXT_BYTES,
+    report,
+)
 from relay.mime.headers import parse
 from relay.rule import Exemption
 from tests.mail import crlf
@@ -118,6 +122,11 @@ _DSN = {
         "Subject: Lunch",
         "Subject: Lunch" + "\n x" * (MAX_ORIGINAL_HEADER_BYTES // 4),
     ),
+    "original of a long hop": (
+        "Subject: Lunch",
+        f"Received: {'x' * 900}\n {'x' * 900}\n {'x' * 900}\nSubject: Lunch",
+    ),
+    "original of many hops": ("Subject: Lunch", "Received: x\n" * 51 + "Subject: Lunch"),
     "header alone with a body": ("Content-Type: message/rfc822", "Content-Type: text/rfc822-headers"),
     "external body": (
         "Content-Type: message/rfc822",
@@ -191,12 +200,40 @@ _ALTERNATIVE = "--c9b6a8ff-f0b3-4a8b-8e2d-1b2c3d4e5f60"
             f"{_ALTERNATIVE}\nContent-Type: text/plain",
             f"{SECRET}\n{_ALTERNATIVE}\nContent-Type: text/plain",
         ),
-        "huge HTML": ("<p>Delivery", "<p>" + "x" * MAX_TEXT_BYTES),
+        "much HTML": ("<p>Delivery", "<p>" + "x" * MAX_TEXT_BYTES),
+        "huge HTML": ("<p>Delivery", f"<!--{'x' * MAX_ALTERNATIVE_BYTES}--><p>Delivery"),
+        "file in HTML": ("<p>Delivery", "<a href=3D'data:application/pdf;base64,JVBERi0'>x</a><p>Delivery"),
     }.values(),
 )
 def test_report_with_more_than_two_alternatives_for_people_is_none(attack: tuple[str, str]) -> None:
     """The text of Exchange in two forms is all that may be nested in a report."""
     assert report(parse(changed(EXCHANGE_DSN, *attack))) is None
+
+
+def test_report_of_exchange_with_much_markup_is_a_delivery_report() -> None:
+    """Twenty KiB of markup around few words are what Exchange writes."""
+    markup = "<p style=3D'color:red'>" * 900
+
+    assert Exemption.DSN == _kind(changed(EXCHANGE_DSN, "<p>Delivery", f"{markup}<p>Delivery"))
+
+
+def test_report_says_how_much_text_is_in_it_and_of_whom_it_speaks() -> None:
+    """What is for people, what is free for programs, and the recipient, for whoever judges its sender."""
+    found = report(parse(THUNDERBIRD_MDN))
+
+    assert found is not None
+    free = [line for line in THUNDERBIRD_MDN.split(b"\r\n") if line.startswith((b"Reporting", b"Original"))]
+    assert sum(len(line) + 2 for line in free) == found.free_bytes
+    assert "alice@example.org" == found.final_recipient
+    text = THUNDERBIRD_MDN[
+        THUNDERBIRD_MDN.index(b"This is a") : THUNDERBIRD_MDN.index(
+            b"\r\n----------mdn080601\r\nContent-Type: message"
+        )
+    ]
+    header = THUNDERBIRD_MDN[
+        THUNDERBIRD_MDN.index(b"From: Bob") : THUNDERBIRD_MDN.index(b"\r\n----------mdn080601--")
+    ]
+    assert (len(text), len(header)) == (found.people_bytes, found.original_header_bytes)
 
 
 _MDN = {

@@ -103,6 +103,8 @@ def test_reduced_report_of_what_is_only_called_encrypted_has_no_text(original: s
     [
         (b"Content-Type: message/rfc822", b"Content-Type: text/rfc822-headers"),
         (b"Content-Type: message/global", b"Content-Type: message/global-headers"),
+        (b'Content-Type: message/rfc822; name="global.eml"', b"Content-Type: text/rfc822-headers"),
+        (b'Content-Type: Message/Global; name="a.eml"', b"Content-Type: message/global-headers"),
         (b"content-type:\r\n message/rfc822;\r\n name=a.eml", b"content-type: text/rfc822-headers"),
         (
             b"Content-Transfer-Encoding: 8bit\r\nContent-Type: message/rfc822",
