@@ -87,7 +87,7 @@ class Relay:
 
         Raises:
             OSError: a port cannot be bound, or a file that key sources need cannot be read.
-            ValueError, EngineUnavailable: a key that rules sign with cannot be used.
+            ValueError, EngineUnavailable: a key that rules sign with is nowhere, or does not open.
         """
         self._signer = await signers.make(self._config, self._scratch, self._clock, self._journal)
         self._adopt_sources(await self._made_sources(self._config))

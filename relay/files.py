@@ -1,11 +1,34 @@
-"""Writes files so that a reader, or a crash, only ever sees the old content or the new one."""
+"""Writes files so that readers, and crashes, see old content or new; reads them without ever waiting."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
 from pathlib import Path
+
+
+def read_regular(path: Path, max_bytes: int) -> tuple[bytes, os.stat_result]:
+    """The first octets of a regular file, and what the system says about just this file.
+
+    Args:
+        max_bytes: one octet more is read, so that a file that is too long is seen to be.
+
+    Raises:
+        OSError: it cannot be read, or is no regular file: a pipe or a device could keep us waiting for ever.
+    """
+    with open(path, "rb", opener=_without_waiting) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return file.read(max_bytes + 1), status
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Opens a pipe although nobody writes into it."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def replace_file(path: Path, data: bytes, *, mode: int) -> None:

@@ -24,7 +24,7 @@ _MAX_FRAMES = 12
 
 _WARNINGS = (
     *("_failed", "_broken", "_refused", "_held", "_kept", "_throttled", "_needed", "_unreadable", "_closed"),
-    "_lost",
+    *("_lost", "_unusable", "_unavailable", "_warning"),
 )
 """Ends of event names that an admin should see at level `warning`."""
 

@@ -1,7 +1,8 @@
 """Makes the signer that the configuration asks for, and opens the keys that its rules name.
 
-A key that can never sign stops the start, as any other mistake in the configuration does. One that only
-cannot sign now (its agent is locked, its card is not there) is reported, and tried again with each message.
+A key that is nowhere, or that its password does not open, stops the start, as any other mistake in the
+configuration does. What concerns the key alone does not: one that has expired, was revoked or is locked is
+reported, and refuses the mail of the senders who need it, until it can sign.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from relay.clock import SystemClock
-from relay.config import Config, GnupgKeys, KeyFile
+from relay.config import Config, GnupgKeys, KeyFile, SecretKeySettings
 from relay.openpgp.engine import EngineUnavailable
 from relay.openpgp.signing import gnupg, keyfile
 from relay.openpgp.signing.registry import KeyProblem, SecretKeys, Store
@@ -30,13 +31,13 @@ async def make(config: Config, scratch: Path, clock: Clock, journal: Journal) ->
         scratch: a private directory for GnuPG's.
 
     Raises:
-        ValueError: a key that a rule names can never sign; the text says which and why.
+        ValueError: a key that a rule names is nowhere, or does not open; the text says which and why.
         OSError, EngineUnavailable: a place with keys cannot be used.
     """
     wanted = tuple(_wanted(config.policy))
     if not wanted:
         return None
-    signer = SecretKeys(await asyncio.to_thread(_stores, config, scratch), clock)
+    signer = SecretKeys(await _stores(config, scratch), clock)
     try:
         problems = await signer.open(wanted)
         _refuse(problems)
@@ -44,7 +45,11 @@ async def make(config: Config, scratch: Path, clock: Clock, journal: Journal) ->
         await signer.close()
         raise
     for problem in problems:
-        journal.record("signing_key_unavailable", problem=problem.sentence)
+        event = "signing_key_unavailable" if problem.is_temporary else "signing_key_unusable"
+        journal.record(event, problem=problem.sentence)
+    for warning in config.warnings:
+        if warning.path.startswith("secret_keys."):
+            journal.record("secret_keys_warning", setting=warning.path, problem=warning.message)
     return signer
 
 
@@ -52,13 +57,13 @@ async def problems(config: Config) -> tuple[KeyProblem, ...]:
     """What is wrong with the keys that rules name, for `relay check`."""
     scratch = await asyncio.to_thread(tempfile.TemporaryDirectory, prefix="relay-")
     try:
-        signer = SecretKeys(await asyncio.to_thread(_stores, config, Path(scratch.name)), SystemClock())
+        signer = SecretKeys(await _stores(config, Path(scratch.name)), SystemClock())
         try:
             return await signer.open(_wanted(config.policy))
         finally:
             await signer.close()
     except (OSError, ValueError, EngineUnavailable) as exc:
-        return (KeyProblem("", f"secret_keys cannot be used: {exc}", is_temporary=False),)
+        return (KeyProblem("", f"secret_keys cannot be used: {exc}", is_temporary=False, is_mistake=True),)
     finally:
         await asyncio.to_thread(scratch.cleanup)
 
@@ -70,20 +75,30 @@ def _wanted(policy: Policy) -> Iterator[str]:
             yield entry.signing.key
 
 
-def _stores(config: Config, scratch: Path) -> list[Store]:
-    """Blocks. Raises OSError, ValueError or EngineUnavailable."""
+async def _stores(config: Config, scratch: Path) -> list[Store]:
+    """Raises OSError, ValueError or EngineUnavailable; then nothing of them is left."""
     stores: list[Store] = []
-    for name, settings in config.secret_keys.items():
-        match settings:
-            case GnupgKeys():
-                stores.append(gnupg.GnupgHome(name, settings.home, scratch))
-            case KeyFile():
-                octets = keyfile.read(settings.path)
-                stores.append(keyfile.KeyFile(name, octets, config.secret_key_passwords.get(name)))
+    try:
+        for name, settings in config.secret_keys.items():
+            password = config.secret_key_passwords.get(name)
+            stores.append(await asyncio.to_thread(_store, name, settings, password, scratch))
+    except BaseException:
+        for store in stores:
+            await store.close()
+        raise
     return stores
 
 
+def _store(name: str, settings: SecretKeySettings, password: str | None, scratch: Path) -> Store:
+    """Blocks. Raises OSError, ValueError or EngineUnavailable."""
+    match settings:
+        case GnupgKeys():
+            return gnupg.GnupgHome(name, settings.home, scratch)
+        case KeyFile():
+            return keyfile.KeyFile.of(name, settings.path, password)
+
+
 def _refuse(found: tuple[KeyProblem, ...]) -> None:
-    lasting = [problem.sentence for problem in found if not problem.is_temporary]
-    if lasting:
-        raise ValueError("; ".join(lasting))
+    mistakes = [problem.sentence for problem in found if problem.is_mistake]
+    if mistakes:
+        raise ValueError("; ".join(mistakes))

@@ -9,6 +9,7 @@ from pathlib import Path as FilePath
 
 from relay.config.document import Document
 from relay.config.problems import Path
+from relay.files import read_regular
 
 _MAX_SECRET_BYTES = 4096
 
@@ -35,10 +36,12 @@ def check_secrecy(document: Document, path: Path, file: FilePath) -> None:
 
 def read_password(document: Document, path: Path, file: FilePath) -> str | None:
     """The secret in the file of a setting, without the line end after it; None after a problem."""
-    if not can_read(document, path, file):
+    try:
+        content, _ = read_regular(file, _MAX_SECRET_BYTES)
+    except OSError as exc:
+        document.add(path, f"{file} cannot be read: {exc.strerror}")
         return None
     check_secrecy(document, path, file)
-    content = file.read_bytes()[: _MAX_SECRET_BYTES + 1]
     try:
         secret = content.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:

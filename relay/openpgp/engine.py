@@ -15,8 +15,14 @@ from relay.message import Verdict
 TIMEOUT_SECONDS = 120.0
 """For one message, the wait for its turn included; the largest message needs about two seconds."""
 
-MAX_WAITING = 64
-"""Messages that may wait for their turn; more would time out at their clients anyway."""
+MAX_WAITING = 1024
+"""Messages that may wait for their turn.
+
+Memory does not bound it: whoever waits has taken its octets from `relay.budget` before. Time does: the
+slowest way, one gpg for each message, makes some tens in a second on two processors, so that the last one
+has its turn well within `TIMEOUT_SECONDS`. A shorter line refuses bursts that would have been served in time;
+this one holds a message of each connection that `limits.connections` allows by default.
+"""
 
 
 class EngineUnavailable(Exception):

@@ -65,6 +65,8 @@ def encrypt(
     Raises:
         LibraryRefused: whatever pysequoia objects to, a panic of its Rust code included.
     """
+    if signer is not None and not allows_v2:  # a second signature would cost more than the detour
+        return _write_v1(plaintext, certificates, signer)
     message = _write(plaintext, certificates, signer)
     if allows_v2 or not message.is_v2:
         return message

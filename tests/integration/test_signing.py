@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pysequoia
 import pytest
 
 from tests import keys
@@ -143,3 +144,41 @@ def test_reload_goes_on_signing(site: Site, next_hop: Postfix, recipients_home: 
 
     (delivered,) = next_hop.wait_for(1)
     assert "GOODSIG" in _read(recipients_home, delivered.content)[1]
+
+
+def _revocation() -> bytes:
+    key = pysequoia.Tsk.from_bytes(keys.secret(SIGNER))
+    return bytes(pysequoia.Cert.from_bytes(bytes(key.extract_certificate())).revoke(key.certifier()))
+
+
+def _revoke(site: Site) -> None:
+    """Publishes the revocation in the home, or in the file."""
+    config = site.relay.path.read_text()
+    if found := re.search(r"type: gnupg, home: ([^}]+)}", config):
+        gpg = [require("gpg"), "--homedir", found[1], "--batch", "--quiet"]
+        subprocess.run([*gpg, "--import"], input=_revocation(), check=True, capture_output=True)
+    else:
+        secret = Path(re.search(r"type: file, path: ([^}]+)}", config)[1])  # type: ignore[index]  # one of both
+        secret.write_bytes(keys.secret(SIGNER) + _revocation())
+
+
+def test_reload_and_start_with_a_key_that_was_revoked_stop_the_mail_of_its_senders_alone(
+    site: Site, next_hop: Postfix
+) -> None:
+    """The reload is adopted: the key signs no more, others send on; so after a restart. (The last test.)"""
+    before = len(site.relay.events("reloaded"))
+    _revoke(site)
+    site.relay.reload(site.relay.path.read_text())
+    site.relay.wait_for("reloaded", before + 1)
+    next_hop.clear()
+    refused = site.submit(CONTENT, ALICE, sender=SENDER)
+    other = CONTENT.replace(b"From: <rsa3072@example.com>", b"From: <other@example.com>")
+
+    assert (451, "4.7.5") == (refused.final.code, refused.final.status)
+    assert f"the signing key {KEY} revoked on" in str(site.relay.events("signing_key_unusable")[-1])
+    assert site.submit(other, ALICE, sender="other@example.com").is_accepted
+    assert 1 == len(next_hop.wait_for(1))
+    site.relay.stop()
+    with site.relay:
+        assert site.relay.events("signing_key_unusable")
+        assert not site.relay.events("start_failed")

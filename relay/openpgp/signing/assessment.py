@@ -14,6 +14,7 @@ that somebody forged makes the key unusable, never usable for longer. Rules that
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import chain
 
 from relay.mime import packets
 from relay.openpgp.algorithms import Key
@@ -32,13 +33,17 @@ _FOR_SIGNING = 0x02
 class KeyUnfit(Exception):
     """The key cannot sign; the text is the sentence for people, without a subject: `expired on 2024-03-01`.
 
+    Without one of the two it is the state of a key that was found: expired, revoked, not for signing.
+
     Args:
-        is_temporary: it may become fit without a change of the configuration: a card is put in, for example.
+        is_temporary: it may become fit without anything being changed: a card is put in, for example.
+        is_mistake: the configuration is wrong: it names a key that is nowhere, or not its password.
     """
 
-    def __init__(self, sentence: str, *, is_temporary: bool = False) -> None:
+    def __init__(self, sentence: str, *, is_temporary: bool = False, is_mistake: bool = False) -> None:
         super().__init__(sentence)
         self.is_temporary = is_temporary
+        self.is_mistake = is_mistake
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +104,18 @@ def choose(public: bytes, wanted: str, secrets: frozenset[str], now: int) -> Sig
     return chosen
 
 
+def may_sign(public: bytes) -> frozenset[str]:
+    """The fingerprints of all keys of which some self-signature, of any date, says that they may sign."""
+    try:
+        parts = merge([public])
+    except Unusable:
+        return frozenset()
+    subkeys = [(part.key, tuple(part.signatures.values())) for part in parts.subkeys.values()]
+    on_primary = [part.signatures.values() for part in (parts.primary, *parts.user_ids.values())]
+    every = [(parts.key, tuple(chain(*on_primary))), *subkeys]
+    return frozenset(key.fingerprint for key, said in every if key and any(map(_may_sign, said)))
+
+
 def prove(key: SigningKey, signature: bytes) -> None:
     """Raises KeyUnfit unless this is a sound signature by the key over `PROBE`, with SHA-256 or better."""
     try:
@@ -142,14 +159,19 @@ def _problem(component: Component, binding: Signature, secrets: frozenset[str], 
     assert key is not None
     ends = binding.key_ends(key.created)
     if component.revoked_at is not None:
-        return f"its signing subkey was revoked on {moment(component.revoked_at).date().isoformat()}"
+        date = moment(component.revoked_at).date()
+        return f"cannot sign: its signing subkey was revoked on {date.isoformat()}"
     if ends is not None and ends <= now:
-        return f"its signing subkey expired on {moment(ends).date().isoformat()}"
+        return f"cannot sign: its signing subkey expired on {moment(ends).date().isoformat()}"
     if key.problem:
         return key.problem
     if key.created > now:
-        return "its signing subkey is from the future"
-    return "" if key.fingerprint in secrets else "the secret part of its signing subkey is not there"
+        return "cannot sign: its signing subkey is from the future"
+    return (
+        ""
+        if key.fingerprint in secrets
+        else "cannot sign: the secret part of its signing subkey is not there"
+    )
 
 
 def _may_sign(signature: Signature) -> bool:

@@ -1,9 +1,10 @@
 """Secret keys of a GnuPG home: one gpg process signs and encrypts, the agent of that home has the key.
 
 gpg runs in a private home of ours, in which there is nothing but a link to the socket of that agent, so that
-neither the options nor the keyring of the administrator's home play a part, and nothing is written there but
-what the agent itself writes. As in `openpgp.gnupg`, the keyring is a file with the judged certificates of one
-message, here with the public part of the signing key before them.
+neither the options nor the keyring of the administrator's home play a part. Nothing is written to that one
+but what the agent itself writes, and an empty keyring where gpg finds none when it is asked for a key. As in
+`openpgp.gnupg`, the keyring is a file with the judged certificates of one message, here with the public part
+of the signing key before them.
 
 Where all recipients announce LibrePGP's OCB, GnuPG 2.4 would write nothing but that. Such a message is
 encrypted to the certificate of `openpgp.version1` as well, which announces nothing of the kind, and its
@@ -38,6 +39,9 @@ from relay.openpgp.signing.process import Finished, ProgramFailed, Programs
 
 _AGENT_SECONDS = 20.0
 """For everything but the message itself: starting the agent, listing keys, one short signature by a card."""
+
+_ASKED_AT_ONCE = 8
+"""Keys that are looked for and opened at the same time; each has one program running."""
 
 _V4_FINGERPRINT = re.compile(r"[0-9A-F]{40}")
 
@@ -109,6 +113,8 @@ class GnupgHome:
         self._home = home
         self._program = program
         self._scratch = _make_home(directory)
+        self._renewing = asyncio.Lock()
+        self._asking = asyncio.Semaphore(_ASKED_AT_ONCE)
         self._certificates: dict[str, bytes] = {}
         self._turns = Turns(processes or os.cpu_count() or 1, max_waiting, timeout_seconds)
         self._timeout_seconds = timeout_seconds
@@ -122,10 +128,11 @@ class GnupgHome:
         """
         if not _V4_FINGERPRINT.fullmatch(fingerprint):
             return None
-        # `--lock-never`: nothing is written, not even beside the keyring
+        # `--lock-never`: nothing is written beside the keyring
         options = ["--lock-never", "--no-auto-check-trustdb", "--trust-model=always", "--no-random-seed-file"]
         command = [self._program, "--homedir", str(self._home), "--batch", "--no-tty", "--no-options"]
-        done = await self._ask([*command, *options, "--export", "--", fingerprint])
+        async with self._asking:
+            done = await self._ask([*command, *options, "--export", "--", fingerprint])
         if done.exit_status and "nothing exported" not in done.complaint:
             raise KeyUnfit(f"cannot be read from {self._home}: {_short(done)}", is_temporary=True)
         if done.output:
@@ -135,9 +142,10 @@ class GnupgHome:
     async def open(self, fingerprint: str, now: int) -> SigningKey:
         """The key, proven and ready to sign; the agent is started where it does not run. Raises KeyUnfit."""
         public = self._certificates[fingerprint]
-        await self._wake_agent()
-        key = choose(public, fingerprint, await self._secrets(public), now)
-        done = await self._gpg(key.certificate, ["--detach-sign", "-u", f"{key.fingerprint}!"], PROBE)
+        async with self._asking:
+            await self._wake_agent()
+            key = choose(public, fingerprint, await self._secrets(public), now)
+            done = await self._gpg(key.certificate, ["--detach-sign", "-u", f"{key.fingerprint}!"], PROBE)
         if done.exit_status:
             raise KeyUnfit(_why(done), is_temporary=True)
         prove(key, done.output)
@@ -148,10 +156,11 @@ class GnupgHome:
     ) -> bytes:
         """As `relay.seams.Signer`. Raises EncryptionFailed, SigningUnavailable or SigningImpossible."""
         verdicts = intended(keys)
-        shape, others = _shape(keys)
-        keyring = b"".join([key.certificate, *(_packets_of(verdict) for verdict in verdicts), *others])
-        arguments = [*shape, "--sign", "--encrypt", "-u", f"{key.fingerprint}!", *_recipients(verdicts, rule)]
-        async with self._turns.take():
+        async with self._turns.take():  # before anything large is made: many may wait
+            shape, others = _shape(keys)
+            keyring = b"".join([key.certificate, *(_packets_of(verdict) for verdict in verdicts), *others])
+            whom = _recipients(verdicts, rule)
+            arguments = [*shape, "--sign", "--encrypt", "-u", f"{key.fingerprint}!", *whom]
             try:
                 done = await self._gpg(keyring, arguments, plaintext, self._timeout_seconds)
                 if _NO_AGENT in _Status(done).codes:
@@ -177,7 +186,8 @@ class GnupgHome:
         socket = unquote(found.output.decode("utf-8", "surrogateescape").strip())
         if started.exit_status or not socket:
             raise KeyUnfit(f"has no agent: {_short(started)}", is_temporary=True)
-        await asyncio.to_thread(_link, self._scratch / "S.gpg-agent", socket)
+        home = await self._private_home()
+        await asyncio.to_thread(_link, home / "S.gpg-agent", socket)
 
     async def _secrets(self, public: bytes) -> frozenset[str]:
         """Fingerprints of the keys whose secret the agent has, or knows the card of. Raises KeyUnfit."""
@@ -197,8 +207,9 @@ class GnupgHome:
         self, keyring: bytes, arguments: Sequence[str], stdin: bytes = b"", seconds: float = _AGENT_SECONDS
     ) -> Finished:
         """gpg in our home with this keyring. Raises KeyUnfit, temporary."""
-        async with self._file(keyring) as file:
-            options = ["--homedir", str(self._scratch), *_OPTIONS, "--keyring", file]
+        home = await self._private_home()
+        async with self._file(home, keyring) as file:
+            options = ["--homedir", str(home), *_OPTIONS, "--keyring", file]
             return await self._ask([self._program, *options, *arguments], stdin, seconds)
 
     async def _ask(
@@ -209,10 +220,20 @@ class GnupgHome:
         except ProgramFailed as exc:
             raise KeyUnfit(f"cannot be used: {exc}", is_temporary=True) from exc
 
+    async def _private_home(self) -> Path:
+        """Our home, or a new one where somebody tidied it away; gpg then says that no agent is there.
+
+        Raises:
+            KeyUnfit, temporary: none can be made.
+        """
+        async with self._renewing:
+            self._scratch = await asyncio.to_thread(_kept_or_new, self._scratch)
+        return self._scratch
+
     @asynccontextmanager
-    async def _file(self, keyring: bytes) -> AsyncIterator[str]:
+    async def _file(self, home: Path, keyring: bytes) -> AsyncIterator[str]:
         """A file with public keys, for as long as it is needed."""
-        path = await asyncio.to_thread(_write, self._scratch, keyring)
+        path = await asyncio.to_thread(_write, home, keyring)
         try:
             yield str(path)
         finally:
@@ -222,12 +243,21 @@ class GnupgHome:
 # --------------------------------------------------------------------------- what gpg is given
 
 
-def _make_home(directory: Path) -> Path:
-    """A private directory (0700)."""
+def _make_home(directory: Path | None) -> Path:
+    """A private directory (0700); None: in the system's own place for them."""
     try:
         return Path(tempfile.mkdtemp(prefix="sign-", dir=directory))
     except OSError as exc:
-        raise EngineUnavailable(f"no home for gpg can be made in {directory}: {exc}") from exc
+        place = directory or tempfile.gettempdir()
+        raise EngineUnavailable(f"no home for gpg can be made in {place}: {exc}") from exc
+
+
+def _kept_or_new(home: Path) -> Path:
+    """Whoever removed it can own the directory around it now: a new one is made where that is no matter."""
+    try:
+        return home if home.is_dir() else _make_home(None)
+    except EngineUnavailable as exc:
+        raise KeyUnfit(f"cannot be used: {exc}", is_temporary=True) from exc
 
 
 def _environment() -> Mapping[str, str]:

@@ -1,7 +1,11 @@
 """Secret keys in a file: pysequoia signs and encrypts, small messages here, large ones in another process.
 
-The file is read once, when the relay starts and on HUP. What the relay keeps of it is the secret part of keys
-that can sign, as it stood in the file, and the opened key in the memory that pysequoia guards.
+The file is read when the relay starts, on HUP, and when `find` sees that it is another one. What the relay
+keeps of it is the secret part of keys that may sign, as it stood in the file, and the opened key in the
+memory that pysequoia guards.
+
+A file may hold several copies of a key, with its secret or without, and its revocation by itself. All of them
+count together: a copy that is older hides nothing that another one says.
 """
 
 from __future__ import annotations
@@ -9,11 +13,15 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 
 import relay
 from relay.errors import EncryptionFailed, SigningUnavailable
+from relay.files import read_regular
 from relay.message import Verdict
 from relay.mime import armor, packets
 from relay.mime.packets import Malformed
@@ -21,7 +29,7 @@ from relay.openpgp.engine import MAX_WAITING, TIMEOUT_SECONDS, Turns, intended
 from relay.openpgp.sequoia import IN_PROCESS_OCTETS, IN_PROCESS_SUBKEYS
 from relay.openpgp.signatures import encode
 from relay.openpgp.signing import library, worker
-from relay.openpgp.signing.assessment import PROBE, KeyUnfit, SigningKey, choose, prove
+from relay.openpgp.signing.assessment import PROBE, KeyUnfit, SigningKey, choose, may_sign, prove
 from relay.openpgp.signing.process import ProgramFailed, Programs
 from relay.openpgp.worker import LibraryRefused, encrypt
 from relay.openpgp.worker import parse as parse_certificate
@@ -43,11 +51,11 @@ class KeyFileInvalid(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class HeldKey:
-    """One certificate of the file with its secret keys."""
+    """One certificate of the file, all copies merged, with its secret keys."""
 
     public: bytes = field(repr=False)
     secrets: dict[str, bytes] = field(repr=False)
-    """Fingerprint → secret key packet, of every key whose secret is really there."""
+    """Fingerprint → secret key packet, of every key that may sign and whose secret is really there."""
     protected: frozenset[str]
     """Fingerprints of those that need the password."""
 
@@ -67,6 +75,7 @@ class HeldKey:
         )
 
 
+_PRIMARY = frozenset({packets.PUBLIC_KEY, packets.SECRET_KEY})
 _PUBLIC = frozenset({packets.PUBLIC_KEY, packets.PUBLIC_SUBKEY})
 _SECRET = {packets.SECRET_KEY: packets.PUBLIC_KEY, packets.SECRET_SUBKEY: packets.PUBLIC_SUBKEY}
 
@@ -77,47 +86,57 @@ def read(path: Path) -> tuple[HeldKey, ...]:
     Raises:
         KeyFileInvalid: it cannot be read, others can read it, or it holds no secret key.
     """
+    return _read(path)[0]
+
+
+def _read(path: Path) -> tuple[tuple[HeldKey, ...], _Seen]:
+    """The keys, and which file they stood in. Raises KeyFileInvalid."""
     try:
-        with path.open("rb") as stream:
-            mode = os.fstat(stream.fileno()).st_mode
-            octets = stream.read(MAX_FILE_BYTES + 1)
+        octets, status = read_regular(path, MAX_FILE_BYTES)
     except OSError as exc:
         raise KeyFileInvalid(f"cannot be read: {exc.strerror}") from exc
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         raise KeyFileInvalid("holds a secret key and can be used by others than its owner; chmod 600")
     if len(octets) > MAX_FILE_BYTES:
         raise KeyFileInvalid(f"is larger than {MAX_FILE_BYTES} bytes")
-    return parse(octets)
+    return parse(octets), _seen(status)
+
+
+_Seen = tuple[int, int, int, int]
+"""What is different for another file, or another content of the same."""
+
+
+def _seen(status: os.stat_result) -> _Seen:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def parse(octets: bytes) -> tuple[HeldKey, ...]:
     """The keys in the octets of a file, armoured or not. Raises KeyFileInvalid."""
     try:
         blocks = [block.data for block in armor.blocks(octets)] if b"-----BEGIN" in octets else [octets]
-        held = [_held(one) for block in blocks for one in _split(block)]
+        found = [held for held in _merged([one for block in blocks for one in _split(block)]) if held.secrets]
     except (Malformed, LibraryRefused) as exc:
         raise KeyFileInvalid("is damaged, or not a file of OpenPGP keys") from exc
-    found = tuple(key for key in held if key.secrets)
     if not found:
         raise KeyFileInvalid("holds no secret key; gpg --export-secret-keys FINGERPRINT writes one")
-    return found
+    return tuple(_only_signing(held) for held in found)
 
 
-def check(path: Path, password: str | None, now: int) -> None:
-    """Reads the file and opens what can sign; blocks.
+def check(path: Path, password: str | None, wanted: Iterable[str], now: int) -> None:
+    """Reads the file and opens those of its keys that rules name; blocks.
+
+    What is wrong with a key itself, that it has expired for example, is found by `KeyFile.open`.
 
     Raises:
-        KeyFileInvalid: as `read`; or no key in it can sign now, or the password does not open it.
+        KeyFileInvalid: as `read`; or the password does not open one of these keys.
     """
-    problems = []
     for held in read(path):
-        try:
-            _choose(held, held.fingerprint, password, now)
-        except KeyUnfit as exc:
-            problems.append(f"key {held.fingerprint} {exc}")
-        else:
-            return
-    raise KeyFileInvalid("holds no key that can sign: " + "; ".join(problems)[:400])
+        for fingerprint in sorted(_names(held).intersection(wanted)):
+            try:
+                _choose(held, fingerprint, password, now)
+            except KeyUnfit as exc:
+                if exc.is_mistake:
+                    raise KeyFileInvalid(f"holds the key {fingerprint}, which {exc}") from exc
 
 
 class KeyFile:
@@ -127,6 +146,7 @@ class KeyFile:
         name: in the configuration.
         held: what `read` found.
         password: for the protected ones.
+        path: where that was, to see when it changes; None: it never does.
         processes: how many large messages at the same time; None: one per processor.
         max_waiting: large messages that may wait.
         timeout_seconds: for one large message, waiting included.
@@ -138,6 +158,8 @@ class KeyFile:
         held: tuple[HeldKey, ...],
         password: str | None = None,
         *,
+        path: Path | None = None,
+        seen: _Seen | None = None,
         processes: int | None = None,
         max_waiting: int = MAX_WAITING,
         timeout_seconds: float = TIMEOUT_SECONDS,
@@ -145,21 +167,38 @@ class KeyFile:
         self.name = name
         self._held = held
         self._password = password
+        self._path = path
+        self._seen = seen
         self._opened: dict[SigningKey, _Opened] = {}
         self._turns = Turns(processes or os.cpu_count() or 1, max_waiting, timeout_seconds)
         self._timeout_seconds = timeout_seconds
         self._programs = Programs()
 
+    @classmethod
+    def of(cls, name: str, path: Path, password: str | None = None) -> KeyFile:
+        """The keys of this file, now and as it changes; blocks. Raises KeyFileInvalid."""
+        held, seen = _read(path)
+        return cls(name, held, password, path=path, seen=seen)
+
     async def find(self, fingerprint: str) -> bytes | None:
-        """The public certificate with this primary or subkey; None where the file does not hold it."""
-        found = next((held for held in self._held if fingerprint in _names(held)), None)
+        """The public certificate with this primary or subkey; None where the file does not hold it.
+
+        Raises:
+            KeyUnfit: the file has changed, and cannot be used any more.
+        """
+        if self._path:
+            await asyncio.to_thread(self._refresh, self._path)
+        found = self._holder(fingerprint)
         return found.public if found else None
 
     async def open(self, fingerprint: str, now: int) -> SigningKey:
         """The key, proven and ready to sign. Raises KeyUnfit."""
-        held = next(held for held in self._held if fingerprint in _names(held))
+        held = self._holder(fingerprint)
+        if held is None:
+            raise KeyUnfit("was taken out of its file just now", is_temporary=True)
         key, opened = await asyncio.to_thread(_choose, held, fingerprint, self._password, now)
-        self._opened[key] = opened
+        others = {other: kept for other, kept in self._opened.items() if other.fingerprint != key.fingerprint}
+        self._opened = {**others, key: opened}
         return key
 
     async def sign_and_encrypt(
@@ -178,7 +217,26 @@ class KeyFile:
     async def close(self) -> None:
         """Ends the processes; messages in them fail."""
         await self._programs.close()
-        self._opened.clear()
+        self._opened = {}
+
+    def _holder(self, fingerprint: str) -> HeldKey | None:
+        return next((held for held in self._held if fingerprint in _names(held)), None)
+
+    def _refresh(self, path: Path) -> None:
+        """Reads the file again where it is another one; blocks.
+
+        Raises:
+            KeyUnfit: it cannot be used; temporary, because it may be half written.
+        """
+        try:
+            if _seen(path.stat()) != self._seen:
+                self._held, self._seen = _read(path)
+        except OSError as exc:
+            raise KeyUnfit(
+                f"cannot be used: {path} cannot be read: {exc.strerror}", is_temporary=True
+            ) from exc
+        except KeyFileInvalid as exc:
+            raise KeyUnfit(f"cannot be used: {path} {exc}", is_temporary=True) from exc
 
     async def _sign_outside(self, order: _Order, opened: _Opened, rule: str) -> bytes:
         frame = worker.frame(*opened.secret, order.certificates, order.plaintext, allows_v2=order.allows_v2)
@@ -235,7 +293,7 @@ def _open(held: HeldKey, key: SigningKey, password: str | None) -> _Opened:
     """Opens the key and makes one signature that is verified. Raises KeyUnfit."""
     is_protected = key.fingerprint in held.protected
     if is_protected and password is None:
-        raise KeyUnfit("is protected with a password; name a password_file")
+        raise KeyUnfit("is protected with a password; name a password_file", is_mistake=True)
     secret = (held.secret_of(key), password if is_protected else None)
     try:
         signer = library.signer(*secret)
@@ -243,7 +301,7 @@ def _open(held: HeldKey, key: SigningKey, password: str | None) -> _Opened:
         what = (
             "is not opened by the password in password_file" if is_protected else f"cannot be opened: {exc}"
         )
-        raise KeyUnfit(what) from exc
+        raise KeyUnfit(what, is_mistake=is_protected) from exc
     try:
         prove(key, library.sign(PROBE, signer))
     except LibraryRefused as exc:
@@ -273,13 +331,62 @@ def _names(held: HeldKey) -> set[str]:
 
 
 def _split(data: bytes) -> list[bytes]:
-    """The octets of each secret key; certificates without one may stand beside it."""
-    walked = [
-        packet for packet in packets.walk(data) if packet.tag in {packets.SECRET_KEY, packets.PUBLIC_KEY}
-    ]
-    ends = [*(packet.start for packet in walked), len(data)][1:]
-    both = zip(walked, ends, strict=True)
-    return [data[packet.start : end] for packet, end in both if packet.tag == packets.SECRET_KEY]
+    """The octets of each key, secret or public, and of what stands before the first one."""
+    starts = [packet.start for packet in packets.walk(data) if packet.tag in _PRIMARY]
+    return [data[start:end] for start, end in pairwise([0, *starts, len(data)]) if start < end]
+
+
+def _merged(copies: Sequence[bytes]) -> list[HeldKey]:
+    """Each key that is there with a secret, in the order of the file, with what all its copies say."""
+    secret, public, loose = defaultdict[str, list[HeldKey]](list), defaultdict[str, list[bytes]](list), b""
+    for copy in copies:
+        first = next(packets.walk(copy))
+        if first.tag == packets.SECRET_KEY:
+            held = _held(copy)
+            secret[held.fingerprint].append(held)
+        elif first.tag == packets.PUBLIC_KEY:
+            public[packets.fingerprint(first)].append(copy)
+        else:  # a revocation as GnuPG writes it beforehand; whose it is, is asked when the key is assessed
+            loose += _signatures(copy)
+    return [_united(found, public[fingerprint], loose) for fingerprint, found in secret.items()]
+
+
+def _signatures(data: bytes) -> bytes:
+    walked = packets.walk(data)
+    return b"".join(data[packet.start : packet.end] for packet in walked if packet.tag == packets.SIGNATURE)
+
+
+def _united(found: Sequence[HeldKey], public: Sequence[bytes], loose: bytes) -> HeldKey:
+    """One key of all its copies; of a secret that is there twice the first one counts."""
+    secrets, protected = dict[str, bytes](), set[str]()
+    for held in found:
+        fresh = held.secrets.keys() - secrets.keys()
+        secrets |= {name: held.secrets[name] for name in held.secrets if name in fresh}
+        protected |= held.protected & fresh
+    return HeldKey(_joined([*(held.public for held in found), *public], loose), secrets, frozenset(protected))
+
+
+def _joined(copies: Sequence[bytes], loose: bytes) -> bytes:
+    """All copies of a certificate as one: the primary key, what is signed on it alone, and then the rest."""
+    primary = next(packets.walk(copies[0]))
+    direct, rest = loose, b""
+    for copy in dict.fromkeys(copies):
+        _, *walked = packets.walk(copy)
+        parts = [packet.start for packet in walked if packet.tag not in _ON_WHAT_STANDS_BEFORE]
+        border = min(parts, default=len(copy))
+        direct += copy[next(packets.walk(copy)).end : border]
+        rest += copy[border:]
+    return copies[0][: primary.end] + direct + rest
+
+
+_ON_WHAT_STANDS_BEFORE = frozenset({packets.SIGNATURE, packets.TRUST, packets.MARKER, packets.PADDING})
+
+
+def _only_signing(held: HeldKey) -> HeldKey:
+    """Without the secrets that can only decrypt or certify: the relay has no use for them."""
+    names = may_sign(held.public)
+    kept = {name: packet for name, packet in held.secrets.items() if name in names}
+    return replace(held, secrets=kept, protected=held.protected & kept.keys())
 
 
 def _held(data: bytes) -> HeldKey:

@@ -1,7 +1,12 @@
 """Finds the secret key that a rule names, wherever it is, and refuses to go on without it.
 
 A key is proven when it is opened: present, allowed to sign, alive, and its signature verifies. Whether it is
-still alive is asked again for each message. Nothing here ever sends a message unsigned.
+still alive is asked again for each message; whether its store still says the same of it, about once a minute
+while messages need it, so that a revocation counts without a reload. Nothing here ever sends a message
+unsigned.
+
+Messages never queue up for a key: they wait together for one attempt, which has a deadline, and for some
+seconds afterwards they are told what it found.
 """
 
 from __future__ import annotations
@@ -9,10 +14,10 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from relay.errors import SigningUnavailable
+from relay.errors import EncryptionFailed, SigningUnavailable
 from relay.message import Address, Verdict
 from relay.mime import autocrypt
 from relay.openpgp.judge import Judge
@@ -52,7 +57,37 @@ class KeyProblem:
     sentence: str
     """For people, whole: `the signing key … expired on 2024-03-01`."""
     is_temporary: bool
-    """It may be gone without a change of the configuration: the agent is locked, the card is not there."""
+    """It may be gone without anything being changed: the agent is locked, the card is not there."""
+    is_mistake: bool = False
+    """The configuration names a key that is nowhere, or not its password."""
+
+
+_LOOK_SECONDS = 20.0
+"""For finding and opening one key, however many programs that takes."""
+_FRESH_SECONDS = 60.0
+"""How long a key is used without a look at its store: that takes one program, some hundredths of a second."""
+_RETRY_SECONDS = 5.0
+"""How long a key that could not be opened is not tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A key as its store had it when it was last looked at."""
+
+    store: Store
+    public: bytes = field(repr=False)
+    key: SigningKey
+    until: float
+    """In the time of `Clock.monotonic`: when to look again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Unfit:
+    """Why a key could not be opened when it was last tried."""
+
+    problem: KeyUnfit
+    until: float
+    """As for `_Held`."""
 
 
 class SecretKeys:
@@ -66,22 +101,26 @@ class SecretKeys:
         self._stores = stores
         self._clock = clock
         self._judge = Judge()
-        self._found: dict[str, tuple[Store, SigningKey]] = {}
-        self._opening = asyncio.Lock()
+        self._looks: dict[str, _Held | _Unfit] = {}
+        self._looking: dict[str, asyncio.Task[_Held | _Unfit]] = {}
 
     async def open(self, fingerprints: Iterable[str]) -> tuple[KeyProblem, ...]:
-        """Opens and proves the keys that rules name; what is wrong with the others.
+        """Opens and proves the keys that rules name, side by side; what is wrong with the others.
 
-        A key with a temporary problem is tried again for each message that needs it.
+        A key with a problem is tried again when a message needs it.
         """
-        problems = []
-        for fingerprint in dict.fromkeys(fingerprints):
-            try:
-                await self._get(fingerprint)
-            except KeyUnfit as exc:
-                sentence = f"the signing key {fingerprint} {exc}"
-                problems.append(KeyProblem(fingerprint, sentence, exc.is_temporary))
-        return tuple(problems)
+        wanted = tuple(dict.fromkeys(fingerprints))
+        looks = await asyncio.gather(*map(self._look, wanted))
+        return tuple(
+            KeyProblem(
+                fingerprint,
+                f"the signing key {fingerprint} {look.problem}",
+                is_temporary=look.problem.is_temporary,
+                is_mistake=look.problem.is_mistake,
+            )
+            for fingerprint, look in zip(wanted, looks, strict=True)
+            if isinstance(look, _Unfit)
+        )
 
     async def sign_and_encrypt(
         self, plaintext: bytes, keys: tuple[Verdict, ...], fingerprint: str, *, rule: str
@@ -97,7 +136,12 @@ class SecretKeys:
             store, key = await self._get(fingerprint)
         except KeyUnfit as exc:
             raise SigningUnavailable(f"the signing key {fingerprint} {exc}", rule=rule) from exc
-        return await store.sign_and_encrypt(plaintext, keys, key, rule)
+        try:
+            return await store.sign_and_encrypt(plaintext, keys, key, rule)
+        except (SigningUnavailable, EncryptionFailed) as exc:
+            if isinstance(exc, SigningUnavailable) or isinstance(exc.__cause__, TimeoutError):
+                self._looks.pop(fingerprint, None)  # it has to prove itself again
+            raise
 
     async def certificate(self, fingerprint: str, address: Address) -> bytes | None:
         """The minimal certificate for an Autocrypt field about the address; None where there can be none."""
@@ -115,30 +159,71 @@ class SecretKeys:
         return ""
 
     async def close(self) -> None:
-        """Ends what the stores have started; messages in it fail."""
+        """Ends what the stores have started; messages in them fail."""
         for store in self._stores:
             await store.close()
+        await asyncio.gather(*self._looking.values(), return_exceptions=True)  # soon: their programs are gone
 
     async def _get(self, fingerprint: str) -> tuple[Store, SigningKey]:
         """The key, alive. Raises KeyUnfit."""
-        now = math.floor(self._clock.now().timestamp())
-        if fingerprint not in self._found:
-            async with self._opening:
-                if fingerprint not in self._found:
-                    store = await self._store(fingerprint)
-                    self._found[fingerprint] = (store, await store.open(fingerprint, now))
-        store, key = self._found[fingerprint]
-        key.check_live(now)
-        return store, key
+        look = self._looks.get(fingerprint)
+        if look is None or look.until <= self._clock.monotonic() or self._is_over(look):
+            look = await self._look(fingerprint)
+        if isinstance(look, _Unfit):
+            raise look.problem.with_traceback(None)  # it is raised many times
+        return look.store, look.key
 
-    async def _store(self, fingerprint: str) -> Store:
+    def _is_over(self, look: _Held | _Unfit) -> bool:
+        """Whether the time of the key is over: it may be prolonged by now, or another subkey take over."""
+        return isinstance(look, _Held) and look.key.ends is not None and look.key.ends <= self._now()
+
+    async def _look(self, fingerprint: str) -> _Held | _Unfit:
+        """Looks at the key, together with all who want that at this moment."""
+        task = self._looking.get(fingerprint)
+        if task is None:
+            task = self._looking[fingerprint] = asyncio.create_task(self._looked(fingerprint))
+            task.add_done_callback(lambda _: self._looking.pop(fingerprint))
+        return await asyncio.shield(task)
+
+    async def _looked(self, fingerprint: str) -> _Held | _Unfit:
+        """What is found in time; kept."""
+        found: _Held | _Unfit
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                found = await self._opened(fingerprint)
+        except TimeoutError:
+            problem = KeyUnfit(f"could not be opened within {_LOOK_SECONDS:.0f} seconds", is_temporary=True)
+            found = _Unfit(problem, self._clock.monotonic() + _RETRY_SECONDS)
+        except KeyUnfit as exc:
+            found = _Unfit(exc, self._clock.monotonic() + _RETRY_SECONDS)
+        self._looks[fingerprint] = found
+        return found
+
+    async def _opened(self, fingerprint: str) -> _Held:
+        """The key; it is opened again only where its store has something else now. Raises KeyUnfit."""
+        store, public = await self._found(fingerprint)
+        before = self._looks.get(fingerprint)
+        if (
+            isinstance(before, _Held)
+            and (before.store, before.public) == (store, public)
+            and not self._is_over(before)
+        ):
+            key = before.key
+        else:
+            key = await store.open(fingerprint, self._now())
+        return _Held(store, public, key, self._clock.monotonic() + _FRESH_SECONDS)
+
+    async def _found(self, fingerprint: str) -> tuple[Store, bytes]:
         """The first store with the key. Raises KeyUnfit; one that cannot be asked stops the search."""
         for store in self._stores:
-            if await store.find(fingerprint) is not None:
-                return store
-        raise KeyUnfit(
-            f"is in none of secret_keys: {', '.join(store.name for store in self._stores) or 'none'}"
-        )
+            public = await store.find(fingerprint)
+            if public is not None:
+                return store, public
+        names = ", ".join(store.name for store in self._stores) or "none"
+        raise KeyUnfit(f"is in none of secret_keys: {names}", is_mistake=True)
+
+    def _now(self) -> int:
+        return math.floor(self._clock.now().timestamp())
 
     async def _handed_out(self, fingerprint: str, address: Address) -> bytes:
         """Raises KeyUnfit, Unusable or ValueError."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pysequoia
 import pytest
 
 from relay.config import GnupgKeys, KeyFile
@@ -91,3 +93,52 @@ def test_load_missing_password_file_is_one_problem(loaded: Load, tmp_path: Path)
     [(_, path, _)] = problems(loaded, PROTECTED, HERE=here)
 
     assert "secret_keys.office.password_file" == path
+
+
+def _signing(text: str, fingerprint: str) -> str:
+    return text.replace(
+        "folder]}}", f'folder]}}, senders: {{"*@example.com": {{sign: {{key: {fingerprint}}}}}}}}}'
+    )
+
+
+def test_load_expired_key_is_no_problem_of_the_configuration(loaded: Load, tmp_path: Path) -> None:
+    """One key that has expired, whether a rule names it or not, must not stop all mail."""
+    expired = bytes(pysequoia.Tsk.generate("<old@example.com>", validity_seconds=1))
+    here = _write(tmp_path, expired)
+    fingerprint = str(pysequoia.Tsk.from_bytes(expired).extract_certificate().fingerprint).upper()
+
+    assert loaded(FILE, HERE=here).secret_keys
+    assert loaded(_signing(FILE, fingerprint), HERE=here).secret_keys
+
+
+def test_load_password_file_that_is_a_pipe_is_a_problem(loaded: Load, tmp_path: Path) -> None:
+    """Neither the start nor a reload waits for somebody to write into it."""
+    os.mkfifo(tmp_path / "password", 0o600)
+
+    [(_, path, message)] = problems(loaded, PROTECTED, HERE=_write(tmp_path, keys.secret("curve25519")))
+
+    assert "secret_keys.office.password_file" == path
+    assert f"{tmp_path}/password cannot be read: not a regular file" == message
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        (0o600, []),
+        (0o640, ["chmod 600"]),
+        (0o620, ["chmod 600"]),
+        (0o604, ["chmod o-r"]),
+        (0o644, ["chmod o-r"]),
+    ],
+)
+def test_load_password_file_for_others_is_a_warning(
+    loaded: Load, tmp_path: Path, mode: int, expected: list[str]
+) -> None:
+    """Whoever has the password and a copy of the file can sign."""
+    write_secret(tmp_path / "password", b"correct horse\n")
+    (tmp_path / "password").chmod(mode)
+
+    warnings = loaded(PROTECTED, HERE=_write(tmp_path, keys.secret("curve25519"))).warnings
+
+    found = [warning.message for warning in warnings if "password_file" in warning.path]
+    assert expected == [message[-len("chmod 600") :] for message in found]

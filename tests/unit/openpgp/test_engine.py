@@ -9,7 +9,7 @@ import pytest
 
 from relay.errors import EncryptionFailed
 from relay.message import Certificate, Subkey, Verdict
-from relay.openpgp.engine import Turns, intended
+from relay.openpgp.engine import MAX_WAITING, Turns, intended
 
 
 def _verdict(*fingerprints: str) -> Verdict:
@@ -75,3 +75,25 @@ async def test_take_too_slow_raises_and_frees_the_turn() -> None:
             await asyncio.Event().wait()
     async with turns.take():
         pass
+
+
+def test_line_holds_a_message_of_each_connection() -> None:
+    """A burst over all connections of the default is served one after the other, not refused."""
+    from relay.config import Limits
+
+    assert Limits().connections <= MAX_WAITING
+
+
+async def test_take_burst_is_served() -> None:
+    """Five hundred at once all have their turn."""
+    turns, served = Turns(2, MAX_WAITING, 60), 0
+
+    async def one() -> None:
+        nonlocal served
+        async with turns.take():
+            await asyncio.sleep(0)
+            served += 1
+
+    await asyncio.gather(*(one() for _ in range(500)))
+
+    assert 500 == served

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,20 +25,39 @@ class Office:
     home: Path
 
     def add(
-        self, mailbox: str, primary: str = "ed25519", *, expires: str = "never", passphrase: str = ""
+        self,
+        mailbox: str,
+        primary: str = "ed25519",
+        *,
+        expires: str = "never",
+        passphrase: str = "",
+        before: int = 0,
     ) -> str:
-        """A key that signs with its primary and has a subkey to encrypt to; its fingerprint."""
-        self.gpg("--quick-generate-key", mailbox, primary, "cert,sign", expires, passphrase=passphrase)
+        """A key that signs with its primary and has a subkey to encrypt to; its fingerprint.
+
+        Args:
+            before: the Unix time at which it is made; 0: now.
+        """
+        words = ("--quick-generate-key", mailbox, primary, "cert,sign", expires)
+        self.gpg(*_at(before), *words, passphrase=passphrase)
         listing = self.gpg("--with-colons", "--list-keys", f"={mailbox}").decode()
         fingerprint = re.findall(r"^fpr:+([0-9A-F]{40}):", listing, re.MULTILINE)[0]
         self.add_subkey(fingerprint, "cv25519", "encrypt", passphrase=passphrase)
         return fingerprint
 
     def add_subkey(
-        self, fingerprint: str, algorithm: str, usage: str, expires: str = "never", *, passphrase: str = ""
+        self,
+        fingerprint: str,
+        algorithm: str,
+        usage: str,
+        expires: str = "never",
+        *,
+        passphrase: str = "",
+        before: int = 0,
     ) -> str:
-        """A further subkey; its fingerprint."""
-        self.gpg("--quick-add-key", fingerprint, algorithm, usage, expires, passphrase=passphrase)
+        """A further subkey, made now or at a Unix time; its fingerprint."""
+        words = ("--quick-add-key", fingerprint, algorithm, usage, expires)
+        self.gpg(*_at(before), *words, passphrase=passphrase)
         listing = self.gpg("--with-colons", "--list-keys", fingerprint).decode()
         return re.findall(r"^fpr:+([0-9A-F]{40}):", listing, re.MULTILINE)[-1]
 
@@ -60,6 +83,17 @@ class Office:
         """Ends the agent, and with it every passphrase that it knew."""
         subprocess.run([require("gpgconf"), "--homedir", str(self.home), "--kill", "all"], check=True)
 
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """The agent runs, and answers nobody."""
+        ask = [require("gpg-connect-agent"), "--homedir", str(self.home), "getinfo pid", "/bye"]
+        pid = int(subprocess.run(ask, check=True, capture_output=True).stdout.split()[1])
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
     def files(self) -> set[str]:
         """Everything in the home but the sockets of the agent."""
         return {
@@ -77,6 +111,10 @@ class Office:
     def close(self) -> None:
         self.kill_agent()
         shutil.rmtree(self.home, ignore_errors=True)
+
+
+def _at(moment: int) -> list[str]:
+    return [f"--faked-system-time={moment}"] if moment else []
 
 
 @dataclass(frozen=True)

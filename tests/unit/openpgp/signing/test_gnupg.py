@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 import socket
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -228,6 +229,33 @@ async def test_sign_agent_hangs_raises_in_time(office: Office, scratch: Path, pa
         with pytest.raises((SigningUnavailable, EncryptionFailed), match="longer"):
             await made.sign_and_encrypt(b"text", (parties.verdicts["curve"],), key, RULE)
     await made.close()
+
+
+async def test_sign_private_home_tidied_away_is_made_again(
+    office: Office, home: GnupgHome, scratch: Path, parties: Parties
+) -> None:
+    """Whatever clears up old files in /tmp costs no mail, and what is made instead is gone at the end."""
+    fingerprint = office.add(OFFICE)
+    await home.find(fingerprint)
+    key = await home.open(fingerprint, _now())
+    [old] = scratch.iterdir()
+    shutil.rmtree(old)
+
+    message = await home.sign_and_encrypt(b"text", (parties.verdicts["curve"],), key, RULE)
+    made = home._scratch
+    await home.close()
+
+    assert fingerprint == open_with_gpg(parties, message, office.public(fingerprint)).signer
+    assert made != old
+    assert not made.exists()
+
+
+async def test_find_in_an_empty_home_makes_an_empty_keyring_and_nothing_else(
+    office: Office, home: GnupgHome
+) -> None:
+    """As gpg does it, whatever it is told."""
+    assert await home.find("A" * 40) is None
+    assert {"pubring.kbx"} >= {path.name for path in office.home.iterdir()}
 
 
 async def test_sign_key_removed_while_running_raises(

@@ -53,8 +53,10 @@ async def _opened(secret: bytes, password: str | None = None, now: int = NOW) ->
 
 @pytest.mark.parametrize("name", ["rsa3072", "curve25519", "p256", "v6", "pqc"])
 @pytest.mark.parametrize("is_armoured", [False, True])
-def test_read_gives_the_certificate_and_its_secrets(tmp_path: Path, name: str, is_armoured: bool) -> None:
-    """Armoured or not: the public part is the certificate, packet for packet, and each key has its secret."""
+def test_read_gives_the_certificate_and_the_secret_that_signs(
+    tmp_path: Path, name: str, is_armoured: bool
+) -> None:
+    """Armoured or not: the certificate is there, packet for packet; a secret that decrypts is not."""
     secret = keys.secret(name)
     text = pysequoia.armor(secret, pysequoia.ArmorKind.SecretKey).encode() if is_armoured else secret
 
@@ -66,7 +68,8 @@ def test_read_gives_the_certificate_and_its_secrets(tmp_path: Path, name: str, i
 
     expected = key_packets(keys.certificate(name).data)
     assert expected == key_packets(held.public)
-    assert sorted(expected) == sorted(held.secrets)
+    assert 1 == len(held.secrets)
+    assert {*held.secrets} < {*expected}
     assert frozenset() == held.protected
 
 
@@ -121,7 +124,130 @@ def test_read_several_keys(tmp_path: Path) -> None:
 
 def test_check_good_file_says_nothing(tmp_path: Path) -> None:
     """A file whose key signs is no problem."""
-    keyfile.check(_written(tmp_path, keys.secret("curve25519")), None, NOW)
+    secret = keys.secret("curve25519")
+    keyfile.check(_written(tmp_path, secret), None, {_fingerprint(secret)}, NOW)
+
+
+def test_check_key_that_has_expired_is_not_for_this_place(tmp_path: Path) -> None:
+    """The state of a key is that key's problem: neither the file nor other mail is refused because of it."""
+    secret = bytes(pysequoia.Tsk.generate("<office@example.org>", validity_seconds=86_400))
+
+    keyfile.check(_written(tmp_path, secret), None, {_fingerprint(secret)}, _today() + 90_000)
+
+
+def test_read_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    """A pipe into which nobody writes holds up neither the start nor a reload."""
+    os.mkfifo(tmp_path / "pipe", 0o600)
+
+    with pytest.raises(KeyFileInvalid, match="cannot be read: not a regular file"):
+        read(tmp_path / "pipe")
+
+
+def test_read_device_is_refused(tmp_path: Path) -> None:
+    """A device has no end."""
+    with pytest.raises(KeyFileInvalid, match="cannot be read: not a regular file"):
+        read(Path("/dev/zero"))
+
+
+# --------------------------------------------------------------------------- several copies of a key
+
+
+def _revocation(secret: bytes) -> bytes:
+    key = pysequoia.Tsk.from_bytes(secret)
+    return bytes(pysequoia.Cert.from_bytes(bytes(key.extract_certificate())).revoke(key.certifier()))
+
+
+def _after_the_primary(data: bytes, octets: bytes) -> bytes:
+    """The key with a signature packet where signatures on the primary key alone stand."""
+    end = next(packets.walk(data)).end
+    return data[:end] + octets + data[end:]
+
+
+_OWN = keys.secret("curve25519")
+_OTHER = keys.secret("rsa3072")
+_PUBLIC_REVOKED = _after_the_primary(keys.certificate("curve25519").data, _revocation(_OWN))
+_SECRET_REVOKED = _after_the_primary(_OWN, _revocation(_OWN))
+
+
+def _block(octets: bytes, kind: pysequoia.ArmorKind) -> bytes:
+    return pysequoia.armor(octets, kind).encode()
+
+
+@pytest.mark.parametrize(
+    "octets",
+    [
+        pytest.param(_OWN + _PUBLIC_REVOKED, id="public copy behind"),
+        pytest.param(_PUBLIC_REVOKED + _OWN, id="public copy before"),
+        pytest.param(_PUBLIC_REVOKED + _OTHER + _OWN, id="another key between"),
+        pytest.param(_OWN + _SECRET_REVOKED, id="newer export behind"),
+        pytest.param(_SECRET_REVOKED + _OWN, id="older export behind"),
+        pytest.param(
+            _block(_OWN, pysequoia.ArmorKind.SecretKey)
+            + _block(_revocation(_OWN), pysequoia.ArmorKind.PublicKey),
+            id="revocation in a block of its own",
+        ),
+    ],
+)
+async def test_open_key_with_a_copy_that_is_revoked_raises(octets: bytes) -> None:
+    """All copies of a key count together, in whatever order they stand: a revocation is never overlooked."""
+    fingerprint = keys.certificate("curve25519").fingerprint
+
+    with pytest.raises(KeyUnfit, match=r"^revoked on ") as caught:
+        await KeyFile("file", parse(octets)).open(fingerprint, _today())
+    assert (False, False) == (caught.value.is_temporary, caught.value.is_mistake)
+
+
+async def test_open_revocation_of_another_key_does_not_count() -> None:
+    """Whose revocation it is, stands in it."""
+    octets = _revocation(_OTHER) + _OWN
+    fingerprint = keys.certificate("curve25519").fingerprint
+
+    key = await KeyFile("file", parse(octets)).open(fingerprint, NOW)
+
+    assert fingerprint == key.fingerprint
+
+
+# --------------------------------------------------------------------------- a file that changes
+
+
+async def _key_file(path: Path) -> KeyFile:
+    return await asyncio.to_thread(KeyFile.of, "file", path)
+
+
+async def test_find_file_that_was_replaced_is_read_again(tmp_path: Path) -> None:
+    """Another key in the place of the old one is there without a reload, and the old one is gone."""
+    store = await _key_file(_written(tmp_path, _OWN))
+    (tmp_path / "new").write_bytes(_OTHER)
+    (tmp_path / "new").chmod(0o600)
+    (tmp_path / "new").replace(tmp_path / "signing.pgp")
+
+    assert await store.find(keys.certificate("curve25519").fingerprint) is None
+    assert await store.find(keys.certificate("rsa3072").fingerprint) is not None
+    with pytest.raises(KeyUnfit, match="was taken out"):
+        await store.open(keys.certificate("curve25519").fingerprint, NOW)
+
+
+async def test_find_file_that_is_half_written_is_a_problem_for_a_moment(tmp_path: Path) -> None:
+    """What cannot be read now makes mail wait; nothing is signed with what stood there before."""
+    fingerprint = keys.certificate("curve25519").fingerprint
+    store = await _key_file(_written(tmp_path, _OWN))
+    _written(tmp_path, _OWN[:-10])
+    with pytest.raises(KeyUnfit, match="is damaged") as caught:
+        await store.find(fingerprint)
+    _written(tmp_path, _OWN + _OTHER)
+
+    assert caught.value.is_temporary
+    assert await store.find(fingerprint) is not None
+
+
+async def test_find_file_that_went_away_is_a_problem(tmp_path: Path) -> None:
+    """A key that was taken away signs no more."""
+    store = await _key_file(_written(tmp_path, _OWN))
+    (tmp_path / "signing.pgp").unlink()
+
+    with pytest.raises(KeyUnfit, match="cannot be read: No such file") as caught:
+        await store.find(keys.certificate("curve25519").fingerprint)
+    assert caught.value.is_temporary
 
 
 # --------------------------------------------------------------------------- passwords
@@ -156,15 +282,23 @@ def test_check_wrong_password_is_a_problem(
 ) -> None:
     """A password that does not fit is found before any mail waits for it."""
     with pytest.raises(KeyFileInvalid, match=expected) as caught:
-        keyfile.check(_written(tmp_path, protected), password, _today())
+        keyfile.check(_written(tmp_path, protected), password, {_fingerprint(protected)}, _today())
 
-    assert "holds no key that can sign" in str(caught.value)
+    assert f"holds the key {_fingerprint(protected)}, which " in str(caught.value)
+
+
+@pytest.mark.system
+def test_check_wrong_password_of_a_key_that_no_rule_names_says_nothing(
+    tmp_path: Path, protected: bytes
+) -> None:
+    """What nobody uses stops nothing."""
+    keyfile.check(_written(tmp_path, protected), "wrong", {"A" * 40}, _today())
 
 
 @pytest.mark.system
 def test_check_right_password_says_nothing(tmp_path: Path, protected: bytes) -> None:
     """The password opens the key."""
-    keyfile.check(_written(tmp_path, protected), PASSPHRASE, _today())
+    keyfile.check(_written(tmp_path, protected), PASSPHRASE, {_fingerprint(protected)}, _today())
 
 
 def _today() -> int:

@@ -7,6 +7,7 @@ import contextlib
 import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,13 +16,16 @@ import pytest
 
 from relay.address import parse_mailbox
 from relay.errors import EncryptionFailed, SigningUnavailable
+from relay.message import Verdict
 from relay.mime import armor, packets
 from relay.openpgp.sequoia import IN_PROCESS_OCTETS
+from relay.openpgp.signing import registry
+from relay.openpgp.signing.assessment import KeyUnfit, SigningKey
 from relay.openpgp.signing.gnupg import GnupgHome
 from relay.openpgp.signing.keyfile import KeyFile, parse
 from relay.openpgp.signing.registry import KeyProblem, SecretKeys, Store
 from tests.fakes import FixedClock
-from tests.unit.openpgp.parties import Parties
+from tests.unit.openpgp.parties import Parties, until
 from tests.unit.openpgp.signing.offices import PASSPHRASE, Office, open_with_gpg
 
 pytestmark = pytest.mark.system
@@ -254,7 +258,7 @@ async def test_open_unknown_fingerprint_is_a_problem(kind: str, office: Office, 
     await secret_keys.close()
 
     sentence = f"the signing key {wanted} is in none of secret_keys: office"
-    assert (KeyProblem(wanted, sentence, False),) == problems
+    assert (KeyProblem(wanted, sentence, is_temporary=False, is_mistake=True),) == problems
 
 
 async def test_open_expired_key_is_a_problem(kind: str, office: Office, scratch: Path) -> None:
@@ -265,7 +269,7 @@ async def test_open_expired_key_is_a_problem(kind: str, office: Office, scratch:
     [problem] = await _problems(kind, office, scratch, fingerprint, later)
 
     assert problem.sentence.startswith(f"the signing key {fingerprint} expired on ")
-    assert not problem.is_temporary
+    assert (False, False) == (problem.is_temporary, problem.is_mistake)
 
 
 async def test_open_expired_subkey_is_a_problem(kind: str, office: Office, scratch: Path) -> None:
@@ -468,7 +472,8 @@ async def test_open_protected_key_in_the_home_that_is_locked_is_temporary(
     """A locked key is a problem within seconds; it signs without a restart once it is unlocked."""
     fingerprint = office.add(OFFICE, passphrase=PASSPHRASE)
     office.kill_agent()
-    secret_keys = SecretKeys([await _home(office, scratch)], _clock())
+    clock = _clock()
+    secret_keys = SecretKeys([await _home(office, scratch)], clock)
     async with asyncio.timeout(20):
         [problem] = await secret_keys.open([fingerprint])
         with pytest.raises(SigningUnavailable, match="is locked"):
@@ -476,6 +481,7 @@ async def test_open_protected_key_in_the_home_that_is_locked_is_temporary(
 
     # what signs once with the passphrase leaves it in the cache of the agent
     office.gpg("--detach-sign", "-u", fingerprint, stdin=b"unlock", passphrase=PASSPHRASE)
+    clock.advance(6)
     message = await secret_keys.sign_and_encrypt(
         b"text", (parties.verdicts["curve"],), fingerprint, rule=RULE
     )
@@ -484,3 +490,212 @@ async def test_open_protected_key_in_the_home_that_is_locked_is_temporary(
     assert problem.is_temporary
     assert "is locked" in problem.sentence
     assert fingerprint == open_with_gpg(parties, message, office.public(fingerprint)).signer
+
+
+# --------------------------------------------------------------------------- keys that change while it runs
+
+
+@dataclass
+class Desk:
+    """A registry over a store of the kind, and what the administrator does to that store."""
+
+    kind: str
+    office: Office
+    file: Path
+    clock: FixedClock
+    secret_keys: SecretKeys
+
+    def publish(self, fingerprint: str) -> None:
+        """What was changed in the home becomes the content of the file."""
+        if self.kind == "file":
+            self.file.write_bytes(self.office.secret(fingerprint))
+
+    async def sign(self, parties: Parties, fingerprint: str) -> str:
+        """Fingerprint of the key that signed a message."""
+        curve = (parties.verdicts["curve"],)
+        message = await self.secret_keys.sign_and_encrypt(b"text", curve, fingerprint, rule=RULE)
+        return open_with_gpg(parties, message, self.office.public(fingerprint)).signer
+
+
+async def _desk(kind: str, office: Office, scratch: Path, fingerprint: str) -> Desk:
+    file, clock = scratch / "signing.pgp", _clock()
+    file.touch(0o600)
+    desk = Desk(kind, office, file, clock, SecretKeys([], clock))
+    desk.publish(fingerprint)
+    store = await asyncio.to_thread(_changing_store, kind, office, scratch, file)
+    desk.secret_keys = SecretKeys([store], clock)
+    assert () == await desk.secret_keys.open([fingerprint])
+    return desk
+
+
+def _changing_store(kind: str, office: Office, scratch: Path, file: Path) -> Store:
+    return KeyFile.of("office", file) if kind == "file" else GnupgHome("office", office.home, scratch)
+
+
+async def test_sign_key_revoked_in_its_store_is_dropped_within_a_minute(
+    kind: str, office: Office, scratch: Path, parties: Parties
+) -> None:
+    """A revocation counts without a reload, and the refusal says why."""
+    fingerprint = office.add(OFFICE)
+    desk = await _desk(kind, office, scratch, fingerprint)
+    assert fingerprint == await desk.sign(parties, fingerprint)
+    office.revoke(fingerprint)
+    desk.publish(fingerprint)
+    desk.clock.advance(61)
+
+    with pytest.raises(SigningUnavailable, match=f"the signing key {fingerprint} revoked on ") as caught:
+        await desk.sign(parties, fingerprint)
+    await desk.secret_keys.close()
+
+    assert 451 == caught.value.reply().code
+
+
+async def test_sign_key_prolonged_in_its_store_signs_without_a_reload(
+    kind: str, office: Office, scratch: Path, parties: Parties
+) -> None:
+    """A new date of expiry is found when the old one is over."""
+    fingerprint = office.add(OFFICE, expires="seconds=86400")
+    desk = await _desk(kind, office, scratch, fingerprint)
+    desk.clock.advance(90_000)
+    with pytest.raises(SigningUnavailable, match="expired on"):
+        await desk.sign(parties, fingerprint)
+
+    office.gpg("--quick-set-expire", fingerprint, "1y")
+    desk.publish(fingerprint)
+    desk.clock.advance(6)
+
+    assert fingerprint == await desk.sign(parties, fingerprint)
+    await desk.secret_keys.close()
+
+
+async def test_sign_older_subkey_takes_over_when_the_newer_one_expires(
+    kind: str, office: Office, scratch: Path, parties: Parties
+) -> None:
+    """A primary key with a live signing subkey goes on signing, at once."""
+    before = int(datetime.now(UTC).timestamp()) - 100
+    fingerprint = office.add(OFFICE, before=before)
+    older = office.add_subkey(fingerprint, "ed25519", "sign", before=before + 10)
+    newer = office.add_subkey(fingerprint, "ed25519", "sign", "seconds=86400")
+    desk = await _desk(kind, office, scratch, fingerprint)
+    assert newer == await desk.sign(parties, fingerprint)
+    desk.clock.advance(90_000)
+
+    assert older == await desk.sign(parties, fingerprint)
+    await desk.secret_keys.close()
+
+
+class SlowStore:
+    """A store that answers when it is let; counts how often it is asked."""
+
+    name = "slow"
+
+    def __init__(self) -> None:
+        self.answers = asyncio.Event()
+        self.asked: list[str] = []
+
+    async def find(self, fingerprint: str) -> bytes | None:
+        self.asked.append(fingerprint)
+        await self.answers.wait()
+        raise KeyUnfit("is locked", is_temporary=True)
+
+    async def open(self, fingerprint: str, now: int) -> SigningKey:
+        raise AssertionError
+
+    async def sign_and_encrypt(
+        self, plaintext: bytes, keys: tuple[Verdict, ...], key: SigningKey, rule: str
+    ) -> bytes:
+        raise AssertionError
+
+    async def close(self) -> None:
+        self.answers.set()
+
+
+async def _refused(secret_keys: SecretKeys, fingerprint: str) -> str:
+    with pytest.raises(SigningUnavailable) as caught:
+        await secret_keys.sign_and_encrypt(b"text", (), fingerprint, rule=RULE)
+    return str(caught.value.detail)
+
+
+async def test_sign_messages_wait_together_for_one_attempt() -> None:
+    """Behind an agent that does not answer nobody waits longer than the first one, and it is asked once."""
+    store, clock = SlowStore(), FixedClock()
+    secret_keys = SecretKeys([store], clock)
+    messages = [asyncio.create_task(_refused(secret_keys, "A" * 40)) for _ in range(50)]
+    await until(lambda: bool(store.asked))
+    messages[0].cancel()  # a client that goes away takes the attempt from nobody
+    store.answers.set()
+
+    said = await asyncio.gather(*messages[1:])
+    again = await _refused(secret_keys, "A" * 40)
+
+    assert {f"the signing key {'A' * 40} is locked"} == {*said, again}
+    assert ["A" * 40] == store.asked
+    clock.advance(6)
+    await _refused(secret_keys, "A" * 40)
+    assert 2 == len(store.asked)
+
+
+async def test_open_keys_are_opened_side_by_side() -> None:
+    """Nobody waits for the one before: all are looked for before the first one is found."""
+    store = SlowStore()
+    wanted = [letter * 40 for letter in "ABCDEF"]
+    opening = asyncio.create_task(SecretKeys([store], FixedClock()).open(wanted))
+    await until(lambda: len(store.asked) == len(wanted))
+    store.answers.set()
+
+    assert wanted == [problem.fingerprint for problem in await opening]
+
+
+async def test_open_store_that_hangs_is_left_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that does not answer delays the start by one deadline, and its keys are tried again later."""
+    monkeypatch.setattr(registry, "_LOOK_SECONDS", 0.01)
+
+    [problem] = await SecretKeys([SlowStore()], FixedClock()).open(["A" * 40])
+
+    assert problem.is_temporary
+    assert "could not be opened within" in problem.sentence
+
+
+async def test_close_ends_attempts_under_way() -> None:
+    """Whoever waits for a key when the signer is closed is refused; nothing runs on."""
+    store = SlowStore()
+    secret_keys = SecretKeys([store], FixedClock())
+    message = asyncio.create_task(_refused(secret_keys, "A" * 40))
+    await until(lambda: bool(store.asked))
+
+    await secret_keys.close()
+
+    assert "is locked" in await message
+
+
+async def test_sign_key_that_failed_has_to_prove_itself_again(
+    office: Office, scratch: Path, parties: Parties
+) -> None:
+    """After a failure the key is opened anew for the next message, and the log says why it cannot be."""
+    fingerprint = office.add(OFFICE)
+    desk = await _desk("gnupg", office, scratch, fingerprint)
+    office.forget_secret(fingerprint)
+    with pytest.raises(SigningUnavailable, match="INV_SGNR"):
+        await desk.sign(parties, fingerprint)
+
+    with pytest.raises(SigningUnavailable, match="its secret part is not there"):
+        await desk.sign(parties, fingerprint)
+    await desk.secret_keys.close()
+
+
+async def test_sign_agent_that_hangs_makes_only_the_first_message_wait(
+    office: Office, scratch: Path, parties: Parties, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who comes after a message that took too long waits for one short attempt, and later for none."""
+    fingerprint = office.add(OFFICE)
+    store = await asyncio.to_thread(GnupgHome, "office", office.home, scratch, timeout_seconds=0.3)
+    secret_keys, curve = SecretKeys([store], _clock()), (parties.verdicts["curve"],)
+    assert () == await secret_keys.open([fingerprint])
+    monkeypatch.setattr(registry, "_LOOK_SECONDS", 0.3)
+    with office.frozen():
+        with pytest.raises((SigningUnavailable, EncryptionFailed), match="longer"):
+            await secret_keys.sign_and_encrypt(b"text", curve, fingerprint, rule=RULE)
+        for _ in range(2):
+            with pytest.raises(SigningUnavailable, match="could not be opened within"):
+                await secret_keys.sign_and_encrypt(b"text", curve, fingerprint, rule=RULE)
+    await secret_keys.close()
