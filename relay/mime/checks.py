@@ -86,6 +86,8 @@ def needs_smtputf8(header: bytes) -> bool:
 def _refuse_fragment(message: Message) -> None:
     """Fragments encrypted one by one could never be put together again (RFC 2046 §5.2.2)."""
     for field in message.get("content-type"):
+        if b"partial" not in field.value.lower():
+            continue
         content_type = contenttype.parse(field.value)
         if content_type and content_type.value == "message/partial":
             raise MessageRefused(

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from enum import Enum
+from functools import lru_cache
 
 from relay.mime import contenttype, structure, words
 from relay.mime.headers import Field, Message, serialise
@@ -121,6 +123,8 @@ def _is_protecting(kind: contenttype.Parameterised) -> bool:
 
 
 def _signed_part(message: Message) -> structure.Part | None:
+    if not any(b"signed" in field.value.lower() for field in message.get("content-type")):
+        return None  # nearly every message; to read the whole value takes longer than all the rest
     kind = _content_type(message.fields)
     if kind is None or kind.value != "multipart/signed":
         return None
@@ -134,9 +138,27 @@ def _content_type(fields: tuple[Field, ...]) -> contenttype.Parameterised | None
 
 
 def _goes(field: Field, subject: str) -> bool:
-    if field.name == "subject" or _NEEDED.fullmatch(field.name) or _is_trace(field):
-        return False
-    return bool(_AUTHORS.fullmatch(field.name)) or field.name in _MACHINES or _repeats(field, subject)
+    place = _place(field.name)
+    return place is _Place.INSIDE or (place is _Place.DEPENDS and _repeats(field, subject))
+
+
+class _Place(Enum):
+    """Where a field of this name stands."""
+
+    BOTH = "inside and outside"
+    OUTSIDE = "outside alone"
+    INSIDE = "inside alone"
+    DEPENDS = "inside, and outside unless it repeats the Subject"
+
+
+@lru_cache(maxsize=1024)
+def _place(name: str) -> _Place:
+    if _TRACE.fullmatch(name):
+        return _Place.OUTSIDE
+    if name == "subject" or _NEEDED.fullmatch(name):
+        return _Place.BOTH
+    is_hidden = _AUTHORS.fullmatch(name) or name in _MACHINES
+    return _Place.INSIDE if is_hidden else _Place.DEPENDS
 
 
 def _repeats(field: Field, subject: str) -> bool:
@@ -169,7 +191,7 @@ def _without_prefix(text: str) -> str:
 
 
 def _is_trace(field: Field) -> bool:
-    return bool(_TRACE.fullmatch(field.name))
+    return _place(field.name) is _Place.OUTSIDE
 
 
 def _folded(raw: bytes) -> bytes:

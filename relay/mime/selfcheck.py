@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import binascii
 import re
+from functools import lru_cache
 from io import BytesIO
 
 from relay.errors import EncryptionFailed, MessageRefused
@@ -164,17 +165,22 @@ def _check_fields(outer: list[bytes], message: Message, *, is_protected: bool) -
     subjects = {field.value for field in message.fields if field.name == "subject" and field.value}
     left = outer[::-1]
     for field in message.fields:
-        if _NEVER_OUTSIDE.fullmatch(field.name):
+        if _is(_NEVER_OUTSIDE, field.name):
             continue
         is_obscured = is_protected and field.name == "subject"
-        is_needed = is_obscured or not is_protected or bool(_ALWAYS_OUTSIDE.fullmatch(field.name))
+        is_needed = is_obscured or not is_protected or _is(_ALWAYS_OUTSIDE, field.name)
         if left and left[-1] == (_OBSCURED_SUBJECT if is_obscured else field.raw):
             left.pop()
-            shows = field.value in subjects or _INSIDE_ALONE.fullmatch(field.name)
-            _need(is_needed or not shows, "a field stands outside that should be inside alone")
+            shows = not is_needed and (_is(_INSIDE_ALONE, field.name) or field.value in subjects)
+            _need(not shows, "a field stands outside that should be inside alone")
         else:
             _need(not is_needed, "a field is missing")
     _need(not left, "the header has other fields than it should")
+
+
+@lru_cache(maxsize=1024)
+def _is(names: re.Pattern[str], name: str) -> bool:
+    return bool(names.fullmatch(name))
 
 
 def _parsed(section: bytes) -> tuple[headers.Field, ...]:

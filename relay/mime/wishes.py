@@ -67,6 +67,8 @@ def wish_of(message: Message, wishes: Wishes) -> Wish | None:
         MessageRefused: the header field has another value, or stands there with both. A typo must not send
             in clear what was meant to be encrypted.
     """
+    if wishes.header is None and not wishes.tags:
+        return None
     asked = _asked(message, wishes)
     subjects = [words.decoded(field.value).lstrip(_BLANKS) for field in message.get("subject")]
     if Wish.RAISE in asked or any(_holds(subject, wishes.always) for subject in subjects):
@@ -84,6 +86,8 @@ def without_wishes(message: Message, wishes: Wishes) -> Message:
     A tag in plain ASCII is cut out of the field with blanks on one side of it, and every other octet stays.
     A field in which one is encoded is written anew. Without any of that it is the same object.
     """
+    if wishes.header is None and not wishes.tags:
+        return message
     fields = tuple(_stripped(message, wishes))
     return message if fields == message.fields else replace(message, fields=fields)
 
