@@ -12,6 +12,7 @@ from io import BytesIO
 
 from relay.mime import contenttype
 from relay.mime.headers import Message, serialise
+from relay.mime.pgpmime import with_crlf
 
 _STRUCTURAL = frozenset(
     {
@@ -60,7 +61,7 @@ def wrap(message: Message, armored: bytes, received: bytes) -> tuple[bytes, byte
         f'Content-Type: text/plain; charset="{_charset(message) or "us-ascii"}"\r\n'
         "Content-Transfer-Encoding: 7bit\r\n"
     ).encode("ascii")
-    return b"".join([received, serialise(outside), kind]), _crlf(armored)
+    return b"".join([received, serialise(outside), kind]), b"".join(with_crlf(armored))
 
 
 def _charset(message: Message) -> str | None:
@@ -139,11 +140,3 @@ def _write_base64(data: BytesIO, chars: bytes) -> bool:
     except binascii.Error:
         return False
     return True
-
-
-def _crlf(armored: bytes) -> bytes:
-    """The armour with CRLF line ends; one that already has a CR is left for the self-check."""
-    if b"\r" in armored:
-        return armored
-    starts = range(0, len(armored), _CHUNK_BYTES)
-    return b"".join(armored[start : start + _CHUNK_BYTES].replace(b"\n", b"\r\n") for start in starts)

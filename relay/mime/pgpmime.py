@@ -98,7 +98,7 @@ def wrap(
     ).encode("ascii")
     line = b"--" + boundary.encode("ascii")
     body = [line, b"\r\n", _PART_ONE, b"\r\n", line, b"\r\n", _PART_TWO]
-    body += [*_crlf(armored), b"\r\n", line, b"--\r\n"]
+    body += [*with_crlf(armored), b"\r\n", line, b"--\r\n"]
     return b"".join([received, serialise(outside), kind]), b"".join(body)
 
 
@@ -153,7 +153,7 @@ def _is_utf8(data: bytes) -> bool:
     return True
 
 
-def _crlf(armored: bytes) -> list[bytes]:
+def with_crlf(armored: bytes) -> list[bytes]:
     """The armour in pieces with CRLF line ends; one that already has a CR is left for the self-check."""
     if b"\r" in armored:
         return [armored]

@@ -42,7 +42,7 @@ class LibraryRefused(Exception):
 
 def parse(certificate: bytes) -> pysequoia.Cert:
     """A certificate as pysequoia keeps it. Raises LibraryRefused."""
-    with _library():
+    with calling_library():
         return pysequoia.Cert.from_bytes(certificate)
 
 
@@ -80,14 +80,14 @@ _Signer = pysequoia.PySigner | None
 
 def _write(plaintext: bytes, certificates: _Certificates, signer: _Signer) -> Armour:
     """The message in the version that pysequoia chooses."""
-    with _library():
+    with calling_library():
         text = pysequoia.encrypt(plaintext, certificates, signer)
     return _checked(text, plaintext)
 
 
 def _write_v1(plaintext: bytes, certificates: _Certificates, signer: _Signer) -> Armour:
     """The message in version 1: encrypted to one more certificate, which asks for it, and then not to it."""
-    with _library():
+    with calling_library():
         everyone = [*certificates, _parsed(version1.CERTIFICATE)]
         data = version1.without(pysequoia.encrypt(plaintext, everyone, signer, armor=False))
         text = pysequoia.armor(data, pysequoia.ArmorKind.Message)
@@ -103,12 +103,12 @@ _parsed = lru_cache(maxsize=1)(pysequoia.Cert.from_bytes)
 def _checked(text: bytes, plaintext: bytes) -> Armour:
     if len(text) <= len(plaintext):
         raise LibraryRefused("the message is shorter than its plaintext")
-    with _library():
+    with calling_library():
         return Armour(text)
 
 
 @contextmanager
-def _library() -> Iterator[None]:
+def calling_library() -> Iterator[None]:
     """Maps what pysequoia raises: RuntimeError, and a panic that no `except Exception` would catch; and what
     is said of a message that it should not have written."""
     try:

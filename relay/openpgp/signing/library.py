@@ -7,17 +7,12 @@ are none.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pysequoia
 
-from relay.openpgp.worker import LibraryRefused
+from relay.openpgp.worker import LibraryRefused, calling_library
 
 Signer = pysequoia.PySigner
 """A secret key, opened."""
-
-_MAX_REASON_CHARS = 200
 
 
 def signer(secret: bytes, password: str | None) -> Signer:
@@ -29,47 +24,29 @@ def signer(secret: bytes, password: str | None) -> Signer:
     Raises:
         LibraryRefused: there is none, or the password is wrong.
     """
-    with _library():
+    with calling_library():
         return pysequoia.Tsk.from_bytes(secret).signer(password)
 
 
 def public(secret: bytes) -> bytes:
     """The certificate of a secret key, as pysequoia knows it. Raises LibraryRefused."""
-    with _library():
+    with calling_library():
         return bytes(pysequoia.Tsk.from_bytes(secret).extract_certificate())
 
 
 def sign(text: bytes, key: Signer) -> bytes:
     """A detached signature, binary. Raises LibraryRefused."""
-    with _library():
+    with calling_library():
         return bytes(pysequoia.sign(key, text, mode=pysequoia.SignatureMode.DETACHED, armor=False))
 
 
 def verified_by(text: bytes, signature: bytes, certificate: bytes) -> str:
     """Fingerprint (upper-case hex) of the certificate's key that made the signature; empty if none did."""
     try:
-        with _library():
+        with calling_library():
             cert = pysequoia.Cert.from_bytes(certificate)
             made = pysequoia.Sig.from_bytes(signature)
             found = pysequoia.verify(bytes=text, store=lambda _: [cert], signature=made)
             return next((str(each.signing_key).upper() for each in found.valid_sigs), "")
     except LibraryRefused:
         return ""
-
-
-@contextmanager
-def _library() -> Iterator[None]:
-    """Maps RuntimeError, and a panic of the Rust code, which is no Exception and cannot be imported."""
-    try:
-        yield
-    except RuntimeError as exc:
-        raise LibraryRefused(_reason(exc)) from exc
-    except BaseException as exc:
-        if type(exc).__module__ == "pyo3_runtime":
-            raise LibraryRefused(f"panic: {_reason(exc)}") from exc
-        raise
-
-
-def _reason(exc: BaseException) -> str:
-    """The first line; a Rust backtrace follows it. Neither holds key material."""
-    return str(exc).partition("\n")[0][:_MAX_REASON_CHARS]
