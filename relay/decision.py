@@ -1,7 +1,8 @@
 """What a lookup result means under a rule: the table of the four results, and mixed recipients. Pure.
 
-Here stands the promise "no key and cannot tell are different": unavailable is temporary under every rule,
-and nothing but `none` under `when-possible` (or `never`) ends in clear text.
+Here stands the promise "no key and cannot tell are different": unavailable is temporary under every rule and
+releases nothing. Clear text comes of `never`; of `none`, or `unusable` with `unusable_key: release`, under
+`when-possible`; of an exemption that the rule names; and of a wish that it allows.
 """
 
 from __future__ import annotations

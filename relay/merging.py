@@ -1,8 +1,8 @@
 """How the entries that cover an address become one rule: which field counts, and from which entry.
 
 Pure. Of a recipient's entries the more exact one counts, field by field. What the sender's entries and those
-of base addresses add can only make the rule stricter. Which entries cover an address is the business of
-`relay/policy.py`.
+of base addresses add can only make the rule stricter, unless a sender's has `override: true`. Which entries
+cover an address is the business of `relay/policy.py`.
 """
 
 from __future__ import annotations

@@ -196,7 +196,8 @@ def _check_wishes(document: Document, policy: PolicySettings) -> None:
     for path, settings in _all_entries(policy):
         if settings.wish_to_lower == "allow" and not (found.get("header") or found.get("never")):
             document.warn((*path, "wish_to_lower"), "wishes names neither a header nor a tag for it")
-    if found.get("always") and found.get("always") == found.get("never"):
+    always, never = (str(found.get(name) or "").lower() for name in ("always", "never"))
+    if always and always == never:
         document.add(("wishes", "never"), "is the same tag as wishes.always")
 
 

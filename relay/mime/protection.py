@@ -47,8 +47,9 @@ _MACHINES = frozenset(
 )
 """What tells about the sender's machine and program."""
 _NEEDED = re.compile(
-    r"(?:resent-)?(?:from|sender|reply-to|to|cc|date|message-id)|in-reply-to|references|list-.*|autocrypt"
-    r"|openpgp|auto-submitted|precedence|disposition-notification-.*|original-(?:message-id|recipient)"
+    r"(?:resent-)?(?:from|sender|reply-to|to|cc|date|message-id)|in-reply-to|references|autocrypt|openpgp"
+    r"|list-(?:id|help|subscribe|unsubscribe|unsubscribe-post|post|owner|archive)"
+    r"|auto-submitted|precedence|disposition-notification-.*|original-(?:message-id|recipient)"
     r"|return-receipt-to|tls-required|mail-followup-to|mail-reply-to|errors-to"
 )
 """What servers, threads and lists go by stays, whatever stands in it."""
@@ -98,7 +99,7 @@ def root(message: Message, outer: tuple[Field, ...], entity: list[bytes], bounda
 
 
 def protects_itself(message: Message) -> bool:
-    """Whether the message is signed and the signed part holds all that would be hidden outside.
+    """Whether it is signed, and the signed part holds what its author wrote and would be hidden outside.
 
     Then it is the payload as it is: inside of another part its signature would not be shown (RFC 9788 §4.1).
     """

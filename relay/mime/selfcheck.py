@@ -15,7 +15,7 @@ from io import BytesIO
 
 from relay.errors import EncryptionFailed, MessageRefused
 from relay.message import Address, Sealed
-from relay.mime import headers, packets
+from relay.mime import contenttype, headers, packets
 from relay.mime.headers import Message
 from relay.mime.packets import EncryptedMessage
 from relay.rule import Format, Headers
@@ -53,7 +53,8 @@ _INSIDE_ALONE = re.compile(
 )
 """Fields that do not stay outside where the header is protected."""
 _ALWAYS_OUTSIDE = re.compile(
-    r"(?:resent-)?(?:from|sender|reply-to|to|cc|date|message-id)|in-reply-to|references|list-.*|autocrypt|received"
+    r"(?:resent-)?(?:from|sender|reply-to|to|cc|date|message-id)|in-reply-to|references|autocrypt|received"
+    r"|list-(?:id|help|subscribe|unsubscribe|unsubscribe-post|post|owner|archive)"
     r"|tls-required|auto-submitted|precedence|disposition-notification-.*|authentication-results|delivered-to"
 )
 _OBSCURED_SUBJECT = b"Subject: [...]\r\n"
@@ -148,8 +149,9 @@ def _inline(outer: list[bytes], message: Message) -> tuple[bytes, bytes, int]:
     kind = _INLINE_TYPE.fullmatch(outer[-2])
     if not fixed or not kind:
         raise EncryptionFailed("self-check: the fields of the body are not the template")
-    own = b"".join(field.value.lower() for field in message.fields if field.name == "content-type")
-    _need(kind[1].lower() == b"us-ascii" or kind[1].lower() in own, "a charset that is not the message's")
+    own = [contenttype.parse(field.value) for field in message.fields if field.name == "content-type"]
+    charsets = {b"us-ascii", *(one.parameters.get("charset", "").lower().encode() for one in own if one)}
+    _need(kind[1].lower() in charsets, "a charset that is not the message's")
     return _BEFORE_ARMOR, _BEHIND_ARMOR, 3
 
 
