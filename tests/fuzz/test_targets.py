@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from types import ModuleType
@@ -53,6 +54,14 @@ class _Anything:
 
 
 _NOTHING, _NO_OCTETS = re.compile(r"(?!)"), re.compile(rb"(?!)")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_remembered() -> Iterator[None]:
+    """What was remembered under a rule does not outlive it."""
+    protection._place.cache_clear()
+    yield
+    protection._place.cache_clear()
 
 
 @pytest.mark.parametrize(
