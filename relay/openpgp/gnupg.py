@@ -106,7 +106,7 @@ class GnupgEngine:
         """An ASCII-armoured message to every subkey of every verdict. Raises EncryptionFailed."""
         verdicts = intended(keys)
         recipients = _recipients(verdicts)
-        keyring = b"".join(_packets_of(verdict) for verdict in verdicts)
+        keyring = b"".join(packets_of(verdict) for verdict in verdicts)
         cipher = _AES_256 if all(verdict.lists_aes_256 for verdict in keys) else _AES_128
         async with self._turns.take():
             if self._closed:
@@ -258,7 +258,7 @@ def _recipients(verdicts: Sequence[Verdict]) -> list[str]:
     return [f"{fingerprint}!" for fingerprint in fingerprints]
 
 
-def _packets_of(verdict: Verdict) -> bytes:
+def packets_of(verdict: Verdict) -> bytes:
     """The certificate without trust packets, which would tell gpg that signatures are verified already."""
     try:
         certificates = packets.certificates(verdict.reduced, verdict.certificate.source)

@@ -34,6 +34,7 @@ from relay.mime import packets
 from relay.openpgp import version1
 from relay.openpgp.armoring import Armour
 from relay.openpgp.engine import MAX_WAITING, TIMEOUT_SECONDS, EngineUnavailable, Turns, intended
+from relay.openpgp.gnupg import packets_of
 from relay.openpgp.signing.assessment import PROBE, KeyUnfit, SigningKey, choose, prove
 from relay.openpgp.signing.process import Finished, ProgramFailed, Programs
 
@@ -158,7 +159,7 @@ class GnupgHome:
         verdicts = intended(keys)
         async with self._turns.take():  # before anything large is made: many may wait
             shape, others = _shape(keys)
-            keyring = b"".join([key.certificate, *(_packets_of(verdict) for verdict in verdicts), *others])
+            keyring = b"".join([key.certificate, *(packets_of(verdict) for verdict in verdicts), *others])
             whom = _recipients(verdicts, rule)
             arguments = [*shape, "--sign", "--encrypt", "-u", f"{key.fingerprint}!", *whom]
             try:
@@ -307,15 +308,6 @@ def _shape(verdicts: Sequence[Verdict]) -> tuple[list[str], list[bytes]]:
         return ["--armor", *cipher], []
     keys = [packet for packet in packets.walk(version1.CERTIFICATE) if packet.tag == packets.PUBLIC_SUBKEY]
     return [*cipher, "-r", f"{packets.fingerprint(keys[0])}!"], [version1.CERTIFICATE]
-
-
-def _packets_of(verdict: Verdict) -> bytes:
-    """The certificate without trust packets, which would tell gpg that signatures are verified already."""
-    try:
-        certificates = packets.certificates(verdict.reduced, verdict.certificate.source)
-    except packets.Malformed as exc:
-        raise EncryptionFailed(f"certificate {verdict.certificate.fingerprint}: {exc}") from exc
-    return b"".join(certificate.data for certificate in certificates)
 
 
 # --------------------------------------------------------------------------- what gpg answers
