@@ -139,7 +139,8 @@ async def _to_be_signed(parts: Parts, message: Message, signing: Signing) -> Mes
     Raises:
         AuthorNotSigned: the signature would speak for somebody to whom the key does not belong.
     """
-    names = await aside(_octets(message), authors.author, message)
+    header_octets = sum(len(field.raw) for field in message.fields)
+    names = await aside(_HEADER_WORK * header_octets, authors.author, message)
     for author in names:
         own = parts.policy.signing_for(author)
         if own is None or own.key != signing.key:
